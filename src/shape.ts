@@ -1,0 +1,59 @@
+/**
+ * The legend and the ModelShape every stage shares.
+ *
+ * One legend for code, docs and graph value names; arrays are row-major and their layout is written in these letters:
+ *
+ *     B     sequences in the batch
+ *     L     attention layers
+ *     H     query heads; Hkv key/value heads; G = H / Hkv query heads per key/value head
+ *     D     head dimension; W = Hkv·D, the width of one token's keys (or values) in one layer
+ *     N     new tokens in this step
+ *     S     rows of the dense window, capacity included (unused rows are masked)
+ *     M     packed segments (images); T tokens in a segment (shorter ones are padded and masked)
+ *     r     rank: columns of the codes; rk for keys, rv for values
+ *
+ * A *slot* is a token's place in the sequence as the attention mask counts it, padding included. A *position* is what rotary embedding
+ * turns by. They differ by the left padding of a row, and by models that count positions from 1.
+ */
+
+/** Where rotary embedding stands against the packed keys; see `algorithm.md`, section 4. */
+export const ROTARY_MODES = ['rotate-late', 'post-rope'] as const;
+
+/**
+ * `rotate-late`: keys are factored before rotary embedding and rotated when they are read (the paper's way; fewer columns needed, r·D
+ * products per query head and token). `post-rope`: rotated keys are factored and scored in latent space (more columns, r products).
+ */
+export type RotaryMode = (typeof ROTARY_MODES)[number];
+
+export const CODE_TYPES = ['float32', 'float16', 'int8'] as const;
+/** Element type in which codes are held and fed. int8 folds each column's scale into its basis row. */
+export type CodeType = (typeof CODE_TYPES)[number];
+
+export const BASIS_TYPES = ['float32', 'float16'] as const;
+/** Element type in which bases are held and fed. */
+export type BasisType = (typeof BASIS_TYPES)[number];
+
+/** One attention layer, as read from its node. */
+export interface LayerShape {
+  /** The N of `past_key_values.N.key`. */
+  readonly index: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** A query sees only keys less than this many slots back; undefined: all of them. */
+  readonly localWindow?: number;
+  /** Whether keys reach the attention node before rotary embedding, so that `rotate-late` is possible. */
+  readonly rotary: 'inside' | 'outside';
+}
+
+/** What the cache must know of a decoder. */
+export interface ModelShape {
+  readonly layers: readonly LayerShape[];
+  /** Element type of `past_key_values`: what the dense window holds. */
+  readonly windowType: 'float32' | 'float16';
+}
+
+/** Bytes one token's keys and values take in a dense fp16 cache, over all layers: 2 (keys, values) · 2 bytes · Σ Hkv·D. */
+export function denseTokenBytes(shape: ModelShape): number {
+  return shape.layers.reduce((sum, layer) => sum + 4 * layer.numKvHeads * layer.headDim, 0);
+}
