@@ -1,0 +1,1 @@
+"""Trains the embedded vision-language model: a small LLaVA that names and retrieves drawings."""
