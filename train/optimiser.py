@@ -5,6 +5,16 @@ import math
 import torch
 
 
+def cosine(progress: float) -> float:
+    """4 % warm-up, then half a cosine down to 2 %."""
+    return min(1.0, (progress + 1e-3) / 0.04) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def trapezoid(progress: float) -> float:
+    """2 % warm-up, level, then linearly down over the last 40 %: a level part can be lengthened without replanning."""
+    return max(0.01, min(1.0, (progress + 1e-3) / 0.02, (1 - progress) / 0.4))
+
+
 class MasterOptimiser:
     """Trains a model held in bf16: gradients are copied to f32 masters, stepped there, and rounded back.
 
@@ -25,9 +35,8 @@ class MasterOptimiser:
             self.optimisers.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
         self.peaks = [o.param_groups[0]["lr"] for o in self.optimisers]
 
-    def step(self, progress: float, max_norm: float = 1.0) -> None:
-        """One step at the learning rate of `progress` (0…1): 4 % warm-up, then cosine to 2 %."""
-        factor = min(1.0, (progress + 1e-3) / 0.04) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    def step(self, factor: float, max_norm: float = 1.0) -> None:
+        """One step at `factor` times the peak learning rates."""
         for optimiser, peak in zip(self.optimisers, self.peaks):
             optimiser.param_groups[0]["lr"] = peak * factor
         for (_, p), master in zip(self.model, self.masters):

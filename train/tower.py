@@ -11,7 +11,7 @@ from transformers import SiglipVisionModel
 from .compose import COLOURS, Composer, normalise
 from .config import HELD_OUT_STYLE, Config, load_config, scratch
 from .model import vision_config
-from .optimiser import MasterOptimiser
+from .optimiser import MasterOptimiser, cosine
 
 
 class TowerClassifier(nn.Module):
@@ -68,7 +68,7 @@ def train(config: Config) -> None:
         patch_loss = F.cross_entropy(patches[:, picked].float().flatten(0, 1), concepts.repeat_interleave(len(picked)))
         colour_loss = F.cross_entropy(colour.float(), colours)
         (concept_loss + 0.4 * patch_loss + 0.3 * colour_loss).backward()
-        optimiser.step(progress)
+        optimiser.step(cosine(progress))
         step += 1
         if step % 50 == 0:
             right = (concept.argmax(-1) == concepts).float().mean().item()
