@@ -4,7 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 from transformers import LlavaForConditionalGeneration
 
@@ -49,22 +48,3 @@ def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, 
     os.rename(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
 
-
-def save_random(folder: Path) -> None:
-    """The final layout with untrained weights, to build converters and servers against."""
-    from .compose import Composer
-    from .config import load_config, scratch
-    from .model import llava_config
-    from .tokenizer import padded_vocab_size, special_ids, train_tokenizer
-
-    config = load_config()
-    torch.manual_seed(config.seed)
-    tokenizer = train_tokenizer(Composer(scratch()).names)
-    model = LlavaForConditionalGeneration(llava_config(config, special_ids(tokenizer), padded_vocab_size(tokenizer)))
-    save_checkpoint(model, tokenizer, folder)
-
-
-if __name__ == "__main__":
-    from .config import scratch
-
-    save_random(scratch() / "checkpoint-random")

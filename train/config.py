@@ -36,7 +36,7 @@ class Config:
     tower_muon_lr: float = 0.015
 
     # Cached features
-    num_views: int = 40_000
+    num_views: int = 60_000
 
     # Decoder (Llama); heads × 64 = 512 is the key width W
     hidden: int = 256
@@ -45,10 +45,13 @@ class Config:
     heads: int = 8
     head_dim: int = 64
     decoder_lr: float = 1.5e-3
+    decoder_muon_lr: float = 0.01
+    decoder_minutes: float = 40.0
 
     # Joint fine-tuning
     joint_minutes: float = 0.0
-    joint_lr: float = 1e-4
+    joint_lr: float = 3e-4
+    joint_muon_lr: float = 0.002
 
 
 SIZES = {
