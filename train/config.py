@@ -44,8 +44,8 @@ class Config:
     layers: int = 4
     heads: int = 8
     head_dim: int = 64
-    decoder_lr: float = 1.5e-3
-    decoder_muon_lr: float = 0.01
+    decoder_lr: float = 2.5e-3
+    decoder_muon_lr: float = 0.015
     decoder_minutes: float = 40.0
 
     # Joint fine-tuning
