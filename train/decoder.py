@@ -12,11 +12,11 @@ from .tokenizer import train_tokenizer
 from .tower import load_tower
 
 CURRICULUM = (
-    Phase(0.04, (1,), (4,), 48, 5, ("name", "colour")),
-    Phase(0.27, (1, 2, 3, 4), (4, 6), 32, 10),
-    Phase(0.43, (1, 2, 3, 4, 5, 6, 8), (8, 12), 24, 10),
-    Phase(0.52, (1, 2, 3, 4, 6, 8, 10), (16, 24), 16, 12),
-    Phase(1.00, (1, 2, 3, 4, 4, 6, 8, 8), (TOKENS_PER_IMAGE,), 10, 12),
+    Phase(0.04, (1,), (4,), 24, 5, ("name", "colour")),
+    Phase(0.27, (1, 2, 3, 4), (4, 6), 24, 10),
+    Phase(0.43, (1, 2, 3, 4, 5, 6, 8), (8, 12), 16, 10),
+    Phase(0.52, (1, 2, 3, 4, 6, 8, 10), (16, 24), 12, 12),
+    Phase(1.00, (1, 2, 3, 4, 4, 6, 8, 8), (TOKENS_PER_IMAGE,), 8, 12),
 )
 
 

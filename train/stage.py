@@ -19,8 +19,8 @@ from .optimiser import MasterOptimiser, trapezoid
 from .questions import TYPES
 from .tokenizer import special_ids
 
-EMA_DECAY = 0.99
-REPORT_EVERY = 40
+EMA_DECAY = 0.995
+REPORT_EVERY = 100
 SAVE_SECONDS = 150
 
 
@@ -53,7 +53,7 @@ class Batches:
         tokens = rng.choice(phase.tokens_per_image)
         writer = self.writers.setdefault(tokens, Writer(self.tokenizer, tokens))
         # One number of images per batch keeps lengths alike; short contexts get larger batches.
-        batch = max(4, round(phase.batch * min(3.0, 4 / num_images)))
+        batch = max(4, round(phase.batch * min(2.0, 4 / num_images)))
         conversations, drawn = [], []
         for _ in range(batch):
             concepts = rng.sample(range(len(self.names)), num_images)
