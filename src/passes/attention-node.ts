@@ -1,0 +1,208 @@
+/**
+ * Reads one GroupQueryAttention node into plain facts, or says why it cannot be packed.
+ *
+ * Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention
+ */
+import { codesName, type Side, windowName } from '../contract.ts';
+import type { Refusal } from '../errors.ts';
+import {
+  attribute,
+  DataType,
+  type Dim,
+  dimsOfValue,
+  elementType,
+  floatAttribute,
+  type GraphEditor,
+  intAttribute,
+  type Node,
+  stringAttribute,
+} from '../onnx/index.ts';
+import type { LayerShape } from '../shape.ts';
+import { tableWidth } from './rotary.ts';
+
+/** What a GroupQueryAttention node computes, all defaults resolved. Values are names in the graph. */
+export interface AttentionNode {
+  readonly node: Node;
+  readonly shape: LayerShape;
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  /** [B, N, H·D] */
+  readonly output: string;
+  /** Names of the graph outputs that held the whole past and the new tokens. */
+  readonly presentOutputs: readonly string[];
+  readonly scale: number;
+  /** Scores are squeezed to softcap · tanh(score / softcap); 0: not at all. */
+  readonly softcap: number;
+  readonly rotary: Rotary | undefined;
+  /** Additive bias [B or 1, 1 or H, N, all slots]; '' if there is none. */
+  readonly attentionBias: string;
+  /** Element type of query, key and value. */
+  readonly type: DataType;
+}
+
+/** How keys and queries are turned inside the node. */
+export interface Rotary {
+  readonly cosTable: string;
+  readonly sinTable: string;
+  readonly interleaved: boolean;
+  /** Leading columns of a head that are turned; the head dimension if all are. */
+  readonly numTurned: number;
+  /** [B, N] int64, or '' to count the visible tokens of the attention mask. */
+  readonly positions: string;
+}
+
+/** Inputs by the operator's order. */
+const INPUTS = [
+  'query',
+  'key',
+  'value',
+  'past_key',
+  'past_value',
+  'seqlens_k',
+  'total_sequence_length',
+  'cos_cache',
+  'sin_cache',
+  'position_ids',
+  'attention_bias',
+  'head_sink',
+  'k_scale',
+  'v_scale',
+  'q_norm_weight',
+  'k_norm_weight',
+] as const;
+const NUM_HANDLED_INPUTS = INPUTS.indexOf('head_sink');
+
+const HANDLED_ATTRIBUTES = new Set([
+  'num_heads',
+  'kv_num_heads',
+  'scale',
+  'softcap',
+  'local_window_size',
+  'do_rotary',
+  'rotary_interleaved',
+  'qk_norm_epsilon', // without the norm weights, which are refused, it says nothing
+]);
+
+/** Attributes we know only in the setting that changes nothing; any other setting is refused. */
+const NEUTRAL: Readonly<Record<string, (node: Node) => boolean>> = {
+  smooth_softmax: (node) => intAttribute(node, 'smooth_softmax', 0) <= 0,
+  qk_output: (node) => intAttribute(node, 'qk_output', 0) === 0,
+  kv_cache_bit_width: (node) => intAttribute(node, 'kv_cache_bit_width', 0) === 0,
+  k_quant_type: (node) => stringAttribute(node, 'k_quant_type', 'NONE') === 'NONE',
+  v_quant_type: (node) => stringAttribute(node, 'v_quant_type', 'NONE') === 'NONE',
+  sliding_window_cache: (node) => intAttribute(node, 'sliding_window_cache', 0) === 0,
+  causal: (node) => intAttribute(node, 'causal', 1) === 1,
+};
+
+export function isAttention(node: Node): boolean {
+  return node.opType === 'GroupQueryAttention' && node.domain === 'com.microsoft';
+}
+
+export function nodeName(node: Node): string {
+  return node.name || (node.output?.find(Boolean) ?? node.opType ?? '');
+}
+
+/** The facts of a node, or the first reason not to touch it. */
+export function readAttention(editor: GraphEditor, node: Node): AttentionNode | Refusal {
+  const refuse = (reason: string): Refusal => ({ node: nodeName(node), reason });
+  const input = (name: (typeof INPUTS)[number]): string => node.input?.[INPUTS.indexOf(name)] ?? '';
+
+  for (const { name } of node.attribute ?? []) {
+    if (!name || HANDLED_ATTRIBUTES.has(name)) continue;
+    const neutral = NEUTRAL[name];
+    if (!neutral) return refuse(`unknown attribute '${name}'`);
+    if (!neutral(node)) return refuse(`attribute ${name} = ${shown(node, name)} is not supported`);
+  }
+  for (const [index, value] of (node.input ?? []).entries()) {
+    if (value && index >= NUM_HANDLED_INPUTS) return refuse(`input ${INPUTS[index] ?? index} ('${value}') is not supported`);
+  }
+  if (!input('key') || !input('value')) return refuse('packed QKV: the node has no key and value inputs of its own');
+  if (node.output?.[3]) return refuse(`output output_qk ('${node.output[3]}') is not supported`);
+
+  const numHeads = intAttribute(node, 'num_heads', 0);
+  const numKvHeads = intAttribute(node, 'kv_num_heads', 0);
+  if (!(numKvHeads > 0 && numHeads % numKvHeads === 0)) {
+    return refuse(`num_heads ${numHeads} is not a multiple of kv_num_heads ${numKvHeads}`);
+  }
+  const localWindow = intAttribute(node, 'local_window_size', -1);
+  if (localWindow === 0) return refuse('local_window_size 0 means different things on different providers');
+
+  const past = readPast(editor, input('past_key'), input('past_value'));
+  if (typeof past === 'string') return refuse(past);
+  const presents = readPresents(editor, node);
+  if (typeof presents === 'string') return refuse(presents);
+
+  const doRotary = intAttribute(node, 'do_rotary', 0) === 1;
+  const rotary = doRotary ? readRotary(editor, node, past.headDim) : undefined;
+  if (typeof rotary === 'string') return refuse(rotary);
+
+  return {
+    node,
+    shape: {
+      index: past.index,
+      numHeads,
+      numKvHeads,
+      headDim: past.headDim,
+      ...(localWindow > 0 ? { localWindow } : {}),
+      rotary: rotary ? 'inside' : 'outside',
+    },
+    query: input('query'),
+    key: input('key'),
+    value: input('value'),
+    output: node.output?.[0] ?? '',
+    presentOutputs: presents,
+    // ONNX Runtime takes a scale of 0 for "not given".
+    scale: floatAttribute(node, 'scale', 0) || 1 / Math.sqrt(past.headDim),
+    softcap: floatAttribute(node, 'softcap', 0),
+    rotary,
+    attentionBias: input('attention_bias'),
+    type: past.type,
+  };
+}
+
+function shown(node: Node, name: string): string {
+  return stringAttribute(node, name, '') || String(attribute(node, name)?.i ?? attribute(node, name)?.f);
+}
+
+/** Layer index, type and head dimension from the graph inputs that hold the past; a string is the reason why not. */
+function readPast(editor: GraphEditor, key: string, value: string): { index: number; type: DataType; headDim: number } | string {
+  if (!key || !value) return 'the node has no past_key and past_value';
+  const index = Number(/^past_key_values\.(\d+)\.key$/.exec(key)?.[1] ?? -1);
+  for (const [side, name] of [
+    ['key', key],
+    ['value', value],
+  ] as [Side, string][]) {
+    if (index < 0 || name !== windowName(index, side) || !editor.input(name)) {
+      return `past_${side} is '${name}', not the graph input past_key_values.N.${side}`;
+    }
+  }
+  if (editor.input(codesName(index, 'key'))) return 'the graph is packed already';
+  const type = elementType(editor.input(key));
+  if (type !== DataType.FLOAT && type !== DataType.FLOAT16)
+    return `past_key has element type ${type}; only float32 and float16 are supported`;
+  if (elementType(editor.input(value)) !== type) return 'past_key and past_value differ in element type';
+  const headDim: Dim | undefined = dimsOfValue(editor.input(key))?.[3];
+  if (typeof headDim !== 'number') return `'${key}' does not declare its head dimension`;
+  if (dimsOfValue(editor.input(value))?.[3] !== headDim) return 'keys and values differ in head dimension';
+  return { index, type, headDim };
+}
+
+/** The graph outputs fed by present_key and present_value; a string is the reason why they cannot go. */
+function readPresents(editor: GraphEditor, node: Node): string[] | string {
+  const presents = (node.output ?? []).slice(1, 3).filter(Boolean);
+  for (const present of presents) {
+    const [reader] = editor.consumers(present);
+    if (reader) return `'${present}', the whole past, is read by '${nodeName(reader)}'`;
+  }
+  return presents;
+}
+
+function readRotary(editor: GraphEditor, node: Node, headDim: number): Rotary | string {
+  const [cosTable = '', sinTable = '', positions = ''] = (node.input ?? []).slice(INPUTS.indexOf('cos_cache'));
+  if (!cosTable || !sinTable) return 'do_rotary = 1 without cos_cache and sin_cache';
+  const width = tableWidth(editor, cosTable);
+  if (width === undefined) return `the width of cos_cache '${cosTable}' is not known`;
+  if (2 * width > headDim) return `cos_cache '${cosTable}' is ${width} wide, more than half a head of ${headDim}`;
+  return { cosTable, sinTable, positions, interleaved: intAttribute(node, 'rotary_interleaved', 0) === 1, numTurned: 2 * width };
+}

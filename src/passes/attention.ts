@@ -1,0 +1,220 @@
+/**
+ * Builds packed attention for one layer in place of its GroupQueryAttention node.
+ *
+ * Letters as in `shape.ts`; in value names R = G·N, the query rows that share a key/value head, HR = Hkv·R = H·N, and
+ * C = M·T + S + N, the columns of a row of scores: packed tokens, window, new tokens, under one softmax.
+ */
+import { basisName, codesName, newRowsName, rawKeysName, type Side, windowName } from '../contract.ts';
+import { type AttributeValue, DataType, type GraphEditor } from '../onnx/index.ts';
+import type { BasisType, CodeType, RotaryMode } from '../shape.ts';
+import type { AttentionNode } from './attention-node.ts';
+import type { Shared } from './mask.ts';
+import { rotate } from './rotary.ts';
+import { scoreFused, scorePlain } from './scores.ts';
+
+/** How the subgraph is spelled for an execution provider. */
+export interface Form {
+  /** Whether FusedMatMul may be used; on WebGPU it falls back to the CPU. */
+  readonly fused: boolean;
+  /** Type of scores and sums, given the graph's own. */
+  readonly computeType: (graphType: DataType) => DataType;
+}
+
+export const FORMS = {
+  /** The CPU provider has few fp16 kernels: attention runs in fp32, with Casts at its borders. */
+  cpu: { fused: true, computeType: () => DataType.FLOAT },
+  wasm: { fused: true, computeType: () => DataType.FLOAT },
+  webgpu: { fused: false, computeType: (graphType) => graphType },
+} as const satisfies Record<string, Form>;
+
+export interface Packing {
+  readonly rotary: RotaryMode;
+  readonly codes: CodeType;
+  readonly basis: BasisType;
+  readonly form: Form;
+  readonly windowType: DataType;
+}
+
+/** One layer under construction: how to add a node, and what every part needs to know. */
+export interface Layer {
+  readonly editor: GraphEditor;
+  readonly attention: AttentionNode;
+  readonly packing: Packing;
+  readonly shared: Shared;
+  readonly type: DataType;
+  readonly groups: number;
+  /** Appends a node; the wanted name gets the layer's prefix. */
+  add(op: string, inputs: readonly string[], wanted: string, attributes?: Readonly<Record<string, AttributeValue | undefined>>): string;
+  /** Appends an ONNX Runtime contrib node. */
+  contrib(op: string, inputs: readonly string[], wanted: string, attributes?: Readonly<Record<string, AttributeValue | undefined>>): string;
+  cast(value: string, from: DataType, to: DataType, wanted: string): string;
+  /** Codes [B, M, T, r] in the compute type. */
+  codes(side: Side): string;
+  /** Basis [B, M, Hkv, r, D] in the compute type. */
+  basis(side: Side): string;
+  /** Dense window [B, Hkv, S, D] in the compute type. */
+  window(side: Side): string;
+}
+
+/** Query, new keys and new values of a layer, ready for products. */
+export interface Rows {
+  readonly query_BHND: string;
+  readonly key_BHkvND: string;
+  readonly value_BHkvND: string;
+}
+
+/** Replaces the node; its output keeps its name, so nothing downstream changes. */
+export function packAttention(editor: GraphEditor, attention: AttentionNode, packing: Packing, shared: Shared): void {
+  const layer = openLayer(editor, attention, packing, shared);
+  editor.removeNode(attention.node);
+
+  // 1. Heads apart, rotary embedding, and the new rows out to the cache.
+  const rows = projectRows(layer);
+
+  // 2. Scores of all columns, squeezed before they are masked, as in the original.
+  let scores_BHkvRC = (packing.form.fused ? scoreFused : scorePlain)(layer, rows);
+  if (attention.softcap > 0) {
+    const squeezed = layer.add('Tanh', [scores_BHkvRC], 'scores_tanh_BHkvRC'); // the division is in the products' scale
+    scores_BHkvRC = layer.add('Mul', [squeezed, editor.scalar(attention.softcap, layer.type)], 'scores_capped_BHkvRC');
+  }
+  const bias = shared.bias(attention.shape.localWindow, layer.groups);
+  const masked_BHkvRC = layer.add('Add', [scores_BHkvRC, bias], 'scores_masked_BHkvRC');
+
+  // 3. One softmax over packed and dense tokens together.
+  const weights_BHkvRC = layer.add('Softmax', [masked_BHkvRC], 'weights_BHkvRC', { axis: -1 });
+
+  // 4. Values, part by part; packed ones without ever being rebuilt.
+  const attended_BHkvRD = attend(layer, weights_BHkvRC, rows);
+
+  // 5. Heads back together.
+  const { numHeads, headDim } = attention.shape;
+  const attended_BHND =
+    layer.groups === 1 ? attended_BHkvRD : layer.add('Reshape', [attended_BHkvRD, shared.shape(0, numHeads, -1, headDim)], 'attended_BHND');
+  const attended_BNHD = layer.add('Transpose', [attended_BHND], 'attended_BNHD', { perm: [0, 2, 1, 3] });
+  if (layer.type === attention.type) {
+    editor.append('Reshape', [attended_BNHD, shared.shape(0, 0, numHeads * headDim)], [attention.output]); // [B, N, H·D]
+  } else {
+    const attended = layer.add('Reshape', [attended_BNHD, shared.shape(0, 0, numHeads * headDim)], 'attended_BNHxD');
+    editor.append('Cast', [attended], [attention.output], { attributes: { to: attention.type } });
+  }
+}
+
+function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packing, shared: Shared): Layer {
+  const { index, numHeads, numKvHeads } = attention.shape;
+  const type = packing.form.computeType(attention.type);
+  const prefix = `packed_attention.${index}/`;
+  const add: Layer['add'] = (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { attributes });
+  const cast: Layer['cast'] = (value, from, to, wanted) => (from === to ? value : add('Cast', [value], wanted, { to }));
+  return {
+    editor,
+    attention,
+    packing,
+    shared,
+    type,
+    groups: numHeads / numKvHeads,
+    add,
+    cast,
+    contrib: (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { domain: 'com.microsoft', attributes }),
+    codes: (side) => cast(codesName(index, side), ELEMENT[packing.codes], type, `${side}_codes_BMTr`),
+    basis: (side) => cast(basisName(index, side), ELEMENT[packing.basis], type, `${side}_basis_BMHkvrD`),
+    window: (side) => cast(windowName(index, side), packing.windowType, type, `past_${side}_BHkvSD`),
+  };
+}
+
+/** ONNX element type of each type codes and bases can have. */
+export const ELEMENT: Readonly<Record<CodeType | BasisType, DataType>> = {
+  float32: DataType.FLOAT,
+  float16: DataType.FLOAT16,
+  int8: DataType.INT8,
+};
+
+/**
+ * Splits heads, turns queries and keys, and names the rows that go to the cache.
+ *
+ * Query, key and value are joined first: one Cast, Reshape and Transpose serves the three of them.
+ */
+function projectRows(layer: Layer): Rows {
+  const { editor, attention, shared, packing } = layer;
+  const { index, numHeads, numKvHeads, headDim } = attention.shape;
+  const joined = layer.add('Concat', [attention.query, attention.key, attention.value], 'qkv_BNHxD', { axis: 2 });
+  const joined_BNHxD = layer.cast(joined, attention.type, layer.type, 'qkv_compute_BNHxD');
+  const joined_BNHD = layer.add('Reshape', [joined_BNHxD, shared.shape(0, 0, -1, headDim)], 'qkv_BNHD');
+  const joined_BHND = layer.add('Transpose', [joined_BNHD], 'qkv_BHND', { perm: [0, 2, 1, 3] });
+
+  const sameType = layer.type === packing.windowType;
+  const late = packing.rotary === 'rotate-late';
+  const { rotary } = attention;
+  const keyOut = newRowsName(index, 'key');
+  const valueOut = newRowsName(index, 'value');
+  const prefix = `packed_attention.${index}/`;
+  const value_BHkvND = sameType ? valueOut : editor.fresh(`${prefix}value_BHkvND`);
+  const unturned_BHkvND = rotary
+    ? late && layer.type === DataType.FLOAT
+      ? rawKeysName(index)
+      : editor.fresh(`${prefix}key_unturned_BHkvND`)
+    : sameType
+      ? keyOut
+      : editor.fresh(`${prefix}key_BHkvND`);
+  const unturnedQuery_BHND = editor.fresh(`${prefix}query_${rotary ? 'unturned_' : ''}BHND`);
+  editor.append(
+    'Split',
+    [joined_BHND, shared.shape(numHeads, numKvHeads, numKvHeads)],
+    [unturnedQuery_BHND, unturned_BHkvND, value_BHkvND],
+    { attributes: { axis: 1 } },
+  );
+
+  let query_BHND = unturnedQuery_BHND;
+  let key_BHkvND = unturned_BHkvND;
+  if (rotary) {
+    const positions = rotary.positions || shared.maskPositions();
+    const size = { headDim, type: layer.type };
+    query_BHND = rotate(editor, unturnedQuery_BHND, positions, rotary, { ...size, numHeads }, `${prefix}query_BHND`);
+    key_BHkvND = rotate(
+      editor,
+      unturned_BHkvND,
+      positions,
+      rotary,
+      { ...size, numHeads: numKvHeads },
+      sameType ? keyOut : `${prefix}key_BHkvND`,
+    );
+    if (late && unturned_BHkvND !== rawKeysName(index)) {
+      editor.append('Cast', [unturned_BHkvND], [rawKeysName(index)], { attributes: { to: DataType.FLOAT } });
+    }
+  }
+  if (!sameType) {
+    editor.append('Cast', [key_BHkvND], [keyOut], { attributes: { to: packing.windowType } });
+    editor.append('Cast', [value_BHkvND], [valueOut], { attributes: { to: packing.windowType } });
+  }
+  return { query_BHND, key_BHkvND, value_BHkvND };
+}
+
+/** Sums values by weight: packed through codes, then basis; window and new tokens as they are. [B, Hkv, R, D] */
+function attend(layer: Layer, weights_BHkvRC: string, rows: Rows): string {
+  const { editor, shared, attention } = layer;
+  const { numHeads, numKvHeads } = attention.shape;
+  const parts = ['packed_BHkvRMxT', 'window_BHkvRS', 'new_BHkvRN'].map((part) =>
+    editor.fresh(`packed_attention.${attention.shape.index}/weights_${part}`),
+  );
+  const [packed_BHkvRMxT, window_BHkvRS, new_BHkvRN] = parts as [string, string, string];
+  editor.append('Split', [weights_BHkvRC, shared.scoreParts], parts, { attributes: { axis: -1 } });
+
+  // All heads share a segment's codes, so their rows lie side by side in one product.
+  const packed_BHRMT = layer.add(
+    'Reshape',
+    [packed_BHkvRMxT, shared.shape(0, shared.timesNew(numHeads), shared.numSegments, -1)],
+    'weights_BHRMT',
+  );
+  const packed_BMHRT = layer.add('Transpose', [packed_BHRMT], 'weights_BMHRT', { perm: [0, 2, 1, 3] });
+  const latent_BMHRr = layer.add('MatMul', [packed_BMHRT, layer.codes('value')], 'value_latent_BMHRr');
+  const latent_BMHkvRr = layer.add(
+    'Reshape',
+    [latent_BMHRr, shared.shape(0, 0, numKvHeads, shared.timesNew(layer.groups), -1)],
+    'value_latent_BMHkvRr',
+  );
+  const attended_BMHkvRD = layer.add('MatMul', [latent_BMHkvRr, layer.basis('value')], 'attended_BMHkvRD');
+  const fromPacked = layer.add('ReduceSum', [attended_BMHkvRD, editor.ints([1])], 'attended_packed_BHkvRD', { keepdims: 0 });
+
+  const fromWindow = layer.add('MatMul', [window_BHkvRS, layer.window('value')], 'attended_window_BHkvRD');
+  const fromNew = layer.add('MatMul', [new_BHkvRN, rows.value_BHkvND], 'attended_new_BHkvRD');
+  return layer.add('Sum', [fromPacked, fromWindow, fromNew], 'attended_BHkvRD');
+}

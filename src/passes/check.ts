@@ -1,0 +1,89 @@
+/** Decides, before anything is touched, whether every attention node of a graph can be packed, and in which rotary mode. */
+import type { Refusal } from '../errors.ts';
+import { DataType, dimsOfValue, elementType, GraphEditor, graphs, type Model } from '../onnx/index.ts';
+import type { RotaryMode } from '../shape.ts';
+import { type AttentionNode, isAttention, nodeName, readAttention } from './attention-node.ts';
+import { refuseForeignBias } from './bias.ts';
+import { refuseReadersOfPast } from './inputs.ts';
+import { ATTENTION_MASK } from './mask.ts';
+
+/** Oldest ONNX opset with axes of Unsqueeze and ReduceSum as inputs. */
+const MIN_OPSET = 13;
+
+export interface Checked {
+  readonly attentions: readonly AttentionNode[];
+  readonly refused: readonly Refusal[];
+  readonly rotary: RotaryMode;
+}
+
+/** Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `rotate-late` where every layer allows it. */
+export function checkModel(model: Model, wanted: RotaryMode | undefined): Checked {
+  const graph = model.graph ?? {};
+  const editor = new GraphEditor(graph);
+  const refused: Refusal[] = [];
+  const attentions: AttentionNode[] = [];
+  for (const node of editor.nodes.filter(isAttention)) {
+    const read = readAttention(editor, node);
+    if ('reason' in read) refused.push(read);
+    else attentions.push(read);
+  }
+  const rotary = wanted ?? (attentions.every((attention) => attention.rotary) ? 'rotate-late' : 'post-rope');
+  refused.push(
+    ...refuseHiddenNodes(model),
+    ...attentions.flatMap((attention) => refuseForeignBias(editor, attention)),
+    ...refuseReadersOfPast(editor),
+    ...refuseGraph(model, editor, attentions.length + refused.length),
+    ...refuseMixture(attentions),
+    ...(rotary === 'rotate-late' ? refuseRotateLate(attentions) : []),
+  );
+  return { attentions, refused, rotary };
+}
+
+/** Attention inside If, Loop and Scan bodies and inside functions: its inputs and outputs are not the graph's. */
+function refuseHiddenNodes(model: Model): Refusal[] {
+  const [, ...bodies] = model.graph ? graphs(model.graph) : [];
+  const reason = 'GroupQueryAttention inside a subgraph or function; only the main graph can be packed';
+  return [...bodies.flatMap((body) => body.node ?? []), ...(model.functions ?? []).flatMap((fn) => fn.node ?? [])]
+    .filter(isAttention)
+    .map((node) => ({ node: nodeName(node), reason }));
+}
+
+function refuseGraph(model: Model, editor: GraphEditor, numAttentions: number): Refusal[] {
+  const node = editor.graph.name || 'graph';
+  if (numAttentions === 0) return [{ node, reason: 'no GroupQueryAttention node' }];
+  const opset = Number(model.opsetImport?.find(({ domain }) => !domain || domain === 'ai.onnx')?.version ?? 0);
+  if (opset < MIN_OPSET) return [{ node, reason: `ONNX opset ${opset}; at least ${MIN_OPSET} is needed` }];
+  const mask = editor.input(ATTENTION_MASK);
+  if (!mask) return [{ node, reason: `no input '${ATTENTION_MASK}'` }];
+  const numDims = dimsOfValue(mask)?.length;
+  if (numDims !== 2) return [{ node, reason: `'${ATTENTION_MASK}' has ${numDims ?? 'unknown'} dimensions, not 2` }];
+  const type = elementType(mask);
+  if (type !== DataType.INT64 && type !== DataType.INT32) {
+    return [{ node, reason: `'${ATTENTION_MASK}' has element type ${type}; only int64 and int32 are supported` }];
+  }
+  return [];
+}
+
+/** Facts that must be the same in all layers. */
+function refuseMixture(attentions: readonly AttentionNode[]): Refusal[] {
+  const [first] = attentions;
+  const seen = new Set<number>();
+  return attentions.flatMap((attention) => {
+    const refuse = (reason: string): Refusal[] => [{ node: nodeName(attention.node), reason }];
+    if (attention.type !== first?.type) return refuse('its element type is not that of the first layer');
+    if (seen.has(attention.shape.index)) return refuse(`past_key_values.${attention.shape.index} is read by two attention nodes`);
+    seen.add(attention.shape.index);
+    return [];
+  });
+}
+
+function refuseRotateLate(attentions: readonly AttentionNode[]): Refusal[] {
+  const [first] = attentions;
+  return attentions.flatMap((attention) => {
+    const refuse = (reason: string): Refusal[] => [{ node: nodeName(attention.node), reason }];
+    if (!attention.rotary) return refuse("keys arrive already rotated; use rotary: 'post-rope'");
+    if (attention.rotary.positions !== first?.rotary?.positions)
+      return refuse("layers rotate by different positions; use rotary: 'post-rope'");
+    return [];
+  });
+}

@@ -1,0 +1,88 @@
+/** Changes the decoder's inputs and outputs to the contract's, and keeps readers of the past's length right. */
+import {
+  basisName,
+  codesName,
+  newRowsName,
+  PACKED_POSITIONS,
+  PACKED_SLOTS,
+  PRESENT_POSITIONS,
+  rawKeysName,
+  type Side,
+  WINDOW_SLOTS,
+  windowName,
+} from '../contract.ts';
+import type { Refusal } from '../errors.ts';
+import { DataType, type Dim, dimsOfValue, type GraphEditor } from '../onnx/index.ts';
+import { ELEMENT, type Packing } from './attention.ts';
+import { type AttentionNode, isAttention, nodeName } from './attention-node.ts';
+import { ATTENTION_MASK, type Shared } from './mask.ts';
+
+const SIDES: readonly Side[] = ['key', 'value'];
+
+/** Declares the packed inputs. Called before the layers are built, so that their values exist. */
+export function addPackedInputs(editor: GraphEditor, attentions: readonly AttentionNode[], packing: Packing): void {
+  const batch = batchSymbol(editor);
+  const int64 = DataType.INT64;
+  editor.addInput(WINDOW_SLOTS, int64, [batch, 'window_size']);
+  editor.addInput(PACKED_SLOTS, int64, [batch, 'packed_size']);
+  if (packing.rotary === 'rotate-late') editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size']);
+  for (const { shape } of attentions) {
+    for (const side of SIDES) {
+      const rank = `${side}_rank_${shape.index}`;
+      editor.addInput(codesName(shape.index, side), ELEMENT[packing.codes], [batch, 'segments', 'segment_size', rank]);
+      editor.addInput(basisName(shape.index, side), ELEMENT[packing.basis], [batch, 'segments', shape.numKvHeads, rank, shape.headDim]);
+    }
+  }
+}
+
+/** Declares the new rows, the raw keys and the positions as outputs, and drops the outputs that held the whole past. */
+export function replaceOutputs(editor: GraphEditor, attentions: readonly AttentionNode[], packing: Packing, shared: Shared): void {
+  const batch = batchSymbol(editor);
+  const late = packing.rotary === 'rotate-late';
+  for (const { shape, presentOutputs } of attentions) {
+    for (const present of presentOutputs) editor.removeOutput(present);
+    const dims: Dim[] = [batch, shape.numKvHeads, 'new_tokens', shape.headDim];
+    for (const side of SIDES) editor.addOutput(newRowsName(shape.index, side), packing.windowType, dims);
+    if (late) editor.addOutput(rawKeysName(shape.index), DataType.FLOAT, dims);
+  }
+  const rotary = attentions[0]?.rotary;
+  if (late && rotary) {
+    editor.append('Identity', [rotary.positions || shared.maskPositions()], [PRESENT_POSITIONS]);
+    editor.addOutput(PRESENT_POSITIONS, DataType.INT64, [batch, 'new_tokens']);
+  }
+}
+
+/**
+ * Answers `Shape(past_key_values.N.key)` with the shape the whole past would have.
+ *
+ * Exporters count the past by it to number positions; after the rewrite the window's own shape says something else.
+ */
+export function answerPastShapes(editor: GraphEditor, attentions: readonly AttentionNode[], shared: Shared): void {
+  for (const { shape, node } of attentions) {
+    for (const side of SIDES) {
+      for (const reader of editor.consumers(windowName(shape.index, side))) {
+        if (reader === node) continue;
+        reader.opType = 'Identity';
+        reader.input = [shared.pastShape(shape.numKvHeads, shape.headDim)];
+      }
+    }
+  }
+}
+
+/** Readers of the past that are neither attention nor a plain Shape. */
+export function refuseReadersOfPast(editor: GraphEditor): Refusal[] {
+  const refusals: Refusal[] = [];
+  for (const { name } of editor.graph.input ?? []) {
+    if (!name || !/^past_key_values\.\d+\.(key|value)$/.test(name)) continue;
+    for (const reader of editor.consumers(name)) {
+      const isPlainShape = reader.opType === 'Shape' && !reader.domain && !reader.attribute?.length;
+      if (isAttention(reader) || isPlainShape) continue;
+      refusals.push({ node: nodeName(reader), reason: `${reader.opType} reads '${name}'; only GroupQueryAttention's past can be packed` });
+    }
+  }
+  return refusals;
+}
+
+function batchSymbol(editor: GraphEditor): Dim {
+  return dimsOfValue(editor.input(ATTENTION_MASK))?.[0] || 'batch_size';
+}

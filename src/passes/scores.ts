@@ -1,0 +1,94 @@
+/**
+ * Scores of one layer, [B, Hkv, R, C], in two spellings: with ONNX Runtime's FusedMatMul, and with ONNX's own operators.
+ *
+ * Neither ever transposes codes, bases, keys or the window: FusedMatMul reads them transposed, and the plain spelling turns the products
+ * round (keys · queryᵀ), so that only scores and queries, which are small, are transposed.
+ */
+import { float } from '../onnx/index.ts';
+import type { Layer, Rows } from './attention.ts';
+import { rotate } from './rotary.ts';
+
+/** For the CPU and wasm. */
+export function scoreFused(layer: Layer, rows: Rows): string {
+  const { shared, attention } = layer;
+  const { numHeads, numKvHeads, headDim } = attention.shape;
+  const attributes = { alpha: float(productScale(layer)), transB: 1 };
+  const query_BHkvRD = rowsByKvHead(layer, rows.query_BHND);
+  const query_B1HkvRD = layer.add('Reshape', [rows.query_BHND, shared.shape(0, 1, numKvHeads, -1, headDim)], 'query_B1HkvRD');
+
+  let packed_BHkvRMxT: string;
+  if (layer.packing.rotary === 'rotate-late') {
+    const scores_BMHkvRT = layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer)], 'scores_packed_BMHkvRT', attributes);
+    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
+  } else {
+    const latent_BMHkvRr = layer.contrib('FusedMatMul', [query_B1HkvRD, layer.basis('key')], 'query_latent_BMHkvRr', attributes);
+    const latent_BMHRr = layer.add('Reshape', [latent_BMHkvRr, shared.shape(0, 0, shared.timesNew(numHeads), -1)], 'query_latent_BMHRr');
+    const scores_BMHRT = layer.contrib('FusedMatMul', [latent_BMHRr, layer.codes('key')], 'scores_packed_BMHRT', { transB: 1 });
+    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHRT], 'scores_packed_BHRMT', { perm: [0, 2, 1, 3] }));
+  }
+  const window_BHkvRS = layer.contrib('FusedMatMul', [query_BHkvRD, layer.window('key')], 'scores_window_BHkvRS', attributes);
+  const new_BHkvRN = layer.contrib('FusedMatMul', [query_BHkvRD, rows.key_BHkvND], 'scores_new_BHkvRN', attributes);
+  return layer.add('Concat', [packed_BHkvRMxT, window_BHkvRS, new_BHkvRN], 'scores_BHkvRC', { axis: -1 });
+}
+
+/** For WebGPU, where FusedMatMul would fall back to the CPU. */
+export function scorePlain(layer: Layer, rows: Rows): string {
+  const { editor, shared } = layer;
+  const scaled_BHND = layer.add('Mul', [rows.query_BHND, editor.scalar(productScale(layer), layer.type)], 'query_scaled_BHND');
+  const query_BHkvRD = rowsByKvHead(layer, scaled_BHND);
+  const query_BHkvDR = layer.add('Transpose', [query_BHkvRD], 'query_BHkvDR', { perm: [0, 1, 3, 2] });
+  const query_B1HkvDR = layer.add('Unsqueeze', [query_BHkvDR, editor.ints([1])], 'query_B1HkvDR');
+
+  let packed_BHkvRMxT: string;
+  if (layer.packing.rotary === 'rotate-late') {
+    const scores_BMHkvTR = layer.add('MatMul', [turnedKeys(layer), query_B1HkvDR], 'scores_packed_BMHkvTR');
+    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] }));
+  } else {
+    const latent_BMHkvrR = layer.add('MatMul', [layer.basis('key'), query_B1HkvDR], 'query_latent_BMHkvrR');
+    const latent_BMrHkvR = layer.add('Transpose', [latent_BMHkvrR], 'query_latent_BMrHkvR', { perm: [0, 1, 3, 2, 4] });
+    const numRows = shared.timesNew(layer.attention.shape.numHeads);
+    const latent_BMrHR = layer.add('Reshape', [latent_BMrHkvR, shared.shape(0, 0, -1, numRows)], 'query_latent_BMrHR');
+    const scores_BMTHR = layer.add('MatMul', [layer.codes('key'), latent_BMrHR], 'scores_packed_BMTHR');
+    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMTHR], 'scores_packed_BHRMT', { perm: [0, 3, 1, 2] }));
+  }
+  const window_BHkvSR = layer.add('MatMul', [layer.window('key'), query_BHkvDR], 'scores_window_BHkvSR');
+  const new_BHkvNR = layer.add('MatMul', [rows.key_BHkvND, query_BHkvDR], 'scores_new_BHkvNR');
+  const dense_BHkvCR = layer.add('Concat', [window_BHkvSR, new_BHkvNR], 'scores_dense_BHkvCR', { axis: 2 });
+  const dense_BHkvRC = layer.add('Transpose', [dense_BHkvCR], 'scores_dense_BHkvRC', { perm: [0, 1, 3, 2] });
+  return layer.add('Concat', [packed_BHkvRMxT, dense_BHkvRC], 'scores_BHkvRC', { axis: -1 });
+}
+
+/** What a product of query and key is multiplied by; a softcap's division is taken along. */
+function productScale(layer: Layer): number {
+  const { scale, softcap } = layer.attention;
+  return softcap > 0 ? scale / softcap : scale;
+}
+
+/** [B, H, N, D] -> [B, Hkv, G·N, D]: the rows that share a key head become one matrix, so keys are never repeated. */
+function rowsByKvHead(layer: Layer, query_BHND: string): string {
+  const { numKvHeads, headDim } = layer.attention.shape;
+  if (layer.groups === 1) return query_BHND;
+  return layer.add('Reshape', [query_BHND, layer.shared.shape(0, numKvHeads, -1, headDim)], 'query_BHkvRD');
+}
+
+/** [B, Hkv·R or Hkv, R, M, T] -> [B, Hkv, R, M·T]. The last dimension is the inferred one: only it may be 0. */
+function joinSegments(layer: Layer, scores: string): string {
+  const { shared, groups, attention } = layer;
+  const shape = shared.shape(0, attention.shape.numKvHeads, shared.timesNew(groups), -1);
+  return layer.add('Reshape', [scores, shape], 'scores_packed_BHkvRMxT');
+}
+
+/** Packed keys of this layer, rebuilt for a moment and turned to their positions: [B, M, Hkv, T, D]. */
+function turnedKeys(layer: Layer): string {
+  const { editor, shared, attention } = layer;
+  const { numKvHeads, headDim } = attention.shape;
+  if (!attention.rotary) throw new Error('attentionpack bug: rotate-late in a layer that does not rotate');
+  const codes_BM1Tr = layer.add('Unsqueeze', [layer.codes('key'), editor.ints([2])], 'key_codes_BM1Tr');
+  const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, layer.basis('key')], 'keys_unturned_BMHkvTD');
+  const numRows = shared.segmentsOfBatch();
+  const keys_BMxHkvTD = layer.add('Reshape', [keys_BMHkvTD, shared.shape(numRows, numKvHeads, -1, headDim)], 'keys_unturned_BMxHkvTD');
+  const size = { numHeads: numKvHeads, headDim, type: layer.type };
+  const wanted = `packed_attention.${attention.shape.index}/keys_BMxHkvTD`;
+  const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, shared.packedPositions(), attention.rotary, size, wanted);
+  return layer.add('Reshape', [turned_BMxHkvTD, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, headDim)], 'keys_BMHkvTD');
+}

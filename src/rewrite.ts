@@ -1,0 +1,105 @@
+/** Dense decoder -> packed decoder: every GroupQueryAttention becomes attention on packed keys and values, or none does and each reason is told. */
+import { codesName } from './contract.ts';
+import { AttentionPackError, type Refusal, RefusedGraphError } from './errors.ts';
+import { DataType, decodeModel, encodeModel, GraphEditor, type Model, type ModelFile } from './onnx/index.ts';
+import { FORMS, type Packing, packAttention } from './passes/attention.ts';
+import type { AttentionNode } from './passes/attention-node.ts';
+import { checkModel } from './passes/check.ts';
+import { addPackedInputs, answerPastShapes, replaceOutputs } from './passes/inputs.ts';
+import { shareMask } from './passes/mask.ts';
+import { BASIS_TYPES, type BasisType, CODE_TYPES, type CodeType, type ModelShape, ROTARY_MODES, type RotaryMode } from './shape.ts';
+
+/** Execution providers the graph can be spelled for. */
+export const PROVIDERS = ['cpu', 'webgpu', 'wasm'] as const;
+export type Provider = (typeof PROVIDERS)[number];
+
+export interface RewriteOptions {
+  /** Where rotary embedding stands against the packed keys; default: `rotate-late` where every layer rotates inside its node, else `post-rope`. */
+  readonly rotary?: RotaryMode;
+  /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side. */
+  readonly codes?: CodeType;
+  /** Element type of the basis inputs; default `float32`. */
+  readonly basis?: BasisType;
+  /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
+  readonly provider?: Provider;
+}
+
+export interface RewriteReport {
+  /** Attention nodes replaced: all of them, or 0. */
+  readonly rewritten: number;
+  readonly refused: readonly Refusal[];
+  /** The rotary mode asked for, or the one chosen. */
+  readonly rotary: RotaryMode;
+  /** Nodes of the main graph. */
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+}
+
+export interface Rewritten {
+  readonly model: ModelFile;
+  /** With refusals: only the layers that could be read. */
+  readonly shape: ModelShape;
+  readonly report: RewriteReport;
+}
+
+/** Rewrites a decoder by the contract in `contract.ts`. The input is left as it is; with refusals it is returned itself. */
+export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritten {
+  checkOptions(options);
+  const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
+  const { attentions, refused, rotary } = checkModel(model, options.rotary);
+  const shape = shapeOf(attentions);
+  const nodesBefore = model.graph?.node?.length ?? 0;
+  if (refused.length) return { model: file, shape, report: { rewritten: 0, refused, rotary, nodesBefore, nodesAfter: nodesBefore } };
+
+  packGraph(model, attentions, {
+    rotary,
+    codes: options.codes ?? 'float32',
+    basis: options.basis ?? 'float32',
+    form: FORMS[options.provider ?? 'cpu'],
+    windowType: shape.windowType === 'float16' ? DataType.FLOAT16 : DataType.FLOAT,
+  });
+  const nodesAfter = model.graph?.node?.length ?? 0;
+  return { model: { model, path: file.path }, shape, report: { rewritten: attentions.length, refused, rotary, nodesBefore, nodesAfter } };
+}
+
+/**
+ * Layers, heads and widths of a decoder, from its attention nodes.
+ *
+ * @throws {RefusedGraphError} if a node cannot be read; `rewrite` would refuse it too.
+ */
+export function readShape(file: ModelFile): ModelShape {
+  const { attentions, refused } = checkModel(file.model, undefined);
+  if (refused.length) throw new RefusedGraphError(file.path, refused);
+  return shapeOf(attentions);
+}
+
+function packGraph(model: Model, attentions: readonly AttentionNode[], packing: Packing): void {
+  const [first] = attentions;
+  if (!model.graph || !first) return;
+  const editor = new GraphEditor(model.graph);
+  addPackedInputs(editor, attentions, packing);
+  const shared = shareMask(editor, first.query, codesName(first.shape.index, 'key'), packing.form.computeType(first.type));
+  answerPastShapes(editor, attentions, shared);
+  for (const attention of attentions) packAttention(editor, attention, packing, shared);
+  replaceOutputs(editor, attentions, packing, shared);
+  // What made seqlens_k, total_sequence_length and a bias of the mask has lost its readers.
+  editor.removeDead();
+  editor.sort();
+}
+
+function shapeOf(attentions: readonly AttentionNode[]): ModelShape {
+  return {
+    layers: attentions.map(({ shape }) => shape).sort((a, b) => a.index - b.index),
+    windowType: attentions[0]?.type === DataType.FLOAT16 ? 'float16' : 'float32',
+  };
+}
+
+function checkOptions(options: RewriteOptions): void {
+  const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, provider: PROVIDERS } as const;
+  for (const [name, allowed] of Object.entries(choices) as [keyof RewriteOptions, readonly string[]][]) {
+    const value = options[name];
+    if (value !== undefined && !allowed.includes(value)) {
+      throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);
+    }
+  }
+}

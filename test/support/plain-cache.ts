@@ -1,0 +1,209 @@
+/**
+ * A slow, plain cache for tests: keeps every token dense and, before each step, deals the past out at random to packed segments and the
+ * window, in any order, with unused rows between. Packing is exact: full rank, in a random orthogonal basis.
+ */
+import * as ort from 'onnxruntime-node';
+import {
+  basisName,
+  codesName,
+  newRowsName,
+  PACKED_POSITIONS,
+  PACKED_SLOTS,
+  PRESENT_POSITIONS,
+  rawKeysName,
+  WINDOW_SLOTS,
+  windowName,
+} from '../../src/contract.ts';
+import { DataType, floatTensor } from '../../src/onnx/index.ts';
+import type { BasisType, CodeType, ModelShape, RotaryMode } from '../../src/shape.ts';
+import { floats, numbers } from './decoders.ts';
+
+export interface DealOptions {
+  readonly rotary: RotaryMode;
+  readonly codes?: CodeType;
+  readonly basis?: BasisType;
+  /** Never an empty packed part or window: one masked row instead. */
+  readonly dummyRows?: boolean;
+  /** Rows of segments at most. */
+  readonly maxSegments?: number;
+  /** Deals everything to the window (`dense`) or everything to segments (`packed`); default: at random. */
+  readonly deal?: 'dense' | 'packed';
+}
+
+interface Token {
+  readonly slot: number;
+  readonly position: number;
+  /** By layer: [W] each. */
+  readonly keys: readonly Float32Array[];
+  readonly rawKeys: readonly Float32Array[];
+  readonly values: readonly Float32Array[];
+}
+
+export class PlainCache {
+  readonly #shape: ModelShape;
+  readonly #options: DealOptions;
+  readonly #random: () => number;
+  /** By sequence. */
+  readonly #tokens: Token[][];
+
+  constructor(shape: ModelShape, numSequences: number, options: DealOptions, random: () => number) {
+    this.#shape = shape;
+    this.#options = options;
+    this.#random = random;
+    this.#tokens = Array.from({ length: numSequences }, () => []);
+  }
+
+  /** Takes the new rows of a step whose first new slot was `firstSlot`. */
+  append(results: ort.InferenceSession.ReturnType, firstSlot: number): void {
+    const late = this.#options.rotary === 'rotate-late';
+    const numNew = results[newRowsName(this.#shape.layers[0]?.index ?? 0, 'key')]?.dims[2] ?? 0;
+    const all = this.#shape.layers.map(({ index }) => ({
+      key: numbers(results[newRowsName(index, 'key')]),
+      value: numbers(results[newRowsName(index, 'value')]),
+      raw: late ? numbers(results[rawKeysName(index)]) : undefined,
+    }));
+    const positions = late ? (results[PRESENT_POSITIONS]?.data as BigInt64Array) : undefined;
+    for (const [b, tokens] of this.#tokens.entries()) {
+      for (let n = 0; n < numNew; n++) {
+        const row = (rows: Float32Array, l: number): Float32Array => {
+          const { numKvHeads, headDim } = this.#shape.layers[l] as ModelShape['layers'][number];
+          const out = new Float32Array(numKvHeads * headDim);
+          for (let h = 0; h < numKvHeads; h++) {
+            const at = ((b * numKvHeads + h) * numNew + n) * headDim;
+            out.set(rows.subarray(at, at + headDim), h * headDim);
+          }
+          return out;
+        };
+        tokens.push({
+          slot: firstSlot + n,
+          position: Number(positions?.[b * numNew + n] ?? 0),
+          keys: all.map((rows, l) => row(rows.key, l)),
+          values: all.map((rows, l) => row(rows.value, l)),
+          rawKeys: all.map((rows, l) => (rows.raw ? row(rows.raw, l) : new Float32Array(0))),
+        });
+      }
+    }
+  }
+
+  /** The packed inputs and the window for the next step. */
+  feeds(): Record<string, ort.Tensor> {
+    const { rotary, dummyRows, maxSegments = 3, deal } = this.#options;
+    const numSegments = Math.floor(this.#below(maxSegments + 1));
+    const dealt = this.#tokens.map((tokens) => this.#deal(tokens, numSegments, deal));
+    const slotsPerRow = Math.max(1, numSegments);
+    const segmentSize = Math.max(dummyRows ? 1 : 0, ...dealt.flatMap(({ segments }) => segments.map((segment) => segment.length)));
+    const windowSize = Math.max(dummyRows ? 1 : 0, ...dealt.map(({ window }) => window.length));
+    const batch = dealt.length;
+
+    const feeds: Record<string, ort.Tensor> = {
+      [WINDOW_SLOTS]: int64(
+        dealt.flatMap(({ window }) => padded(window, windowSize).map((token) => token?.slot ?? -1)),
+        [batch, windowSize],
+      ),
+    };
+    const packed = dealt.map(({ segments }) => padded(segments, slotsPerRow).map((segment) => padded(segment ?? [], segmentSize)));
+    const packedList = packed.flatMap((segments) => segments.flat());
+    feeds[PACKED_SLOTS] = int64(
+      packedList.map((token) => token?.slot ?? -1),
+      [batch, slotsPerRow * segmentSize],
+    );
+    if (rotary === 'rotate-late') {
+      feeds[PACKED_POSITIONS] = int64(
+        packedList.map((token) => token?.position ?? 0),
+        [batch, slotsPerRow * segmentSize],
+      );
+    }
+
+    const windowType = this.#shape.windowType === 'float16' ? DataType.FLOAT16 : DataType.FLOAT;
+    for (const [l, { index, numKvHeads, headDim }] of this.#shape.layers.entries()) {
+      const width = numKvHeads * headDim;
+      for (const side of ['key', 'value'] as const) {
+        const windowRows = new Float32Array(batch * windowSize * width);
+        for (const [b, { window }] of dealt.entries()) {
+          for (const [s, token] of window.entries()) {
+            if (!token) continue;
+            const row = (side === 'key' ? token.keys : token.values)[l] as Float32Array;
+            for (let h = 0; h < numKvHeads; h++) {
+              windowRows.set(row.subarray(h * headDim, (h + 1) * headDim), ((b * numKvHeads + h) * windowSize + s) * headDim);
+            }
+          }
+        }
+        feeds[windowName(index, side)] = floats(windowType, windowRows, [batch, numKvHeads, windowSize, headDim]);
+
+        // r = 0 where nothing is packed, and a column more than needed now and then.
+        const rank = segmentSize === 0 ? 0 : width + Math.floor(this.#below(2));
+        const codes = new Float32Array(batch * slotsPerRow * segmentSize * rank);
+        const basis = new Float32Array(batch * slotsPerRow * width * rank);
+        for (const [place, segment] of packed.flat().entries()) {
+          if (rank === 0) continue;
+          const columns = orthogonal(width, this.#random); // [W, W], orthonormal rows
+          for (let h = 0; h < numKvHeads; h++) {
+            for (let r = 0; r < width; r++) {
+              for (let d = 0; d < headDim; d++) {
+                basis[((place * numKvHeads + h) * rank + r) * headDim + d] = columns[r * width + h * headDim + d] as number;
+              }
+            }
+          }
+          for (const [t, token] of segment.entries()) {
+            if (!token) continue;
+            const keys = rotary === 'rotate-late' ? token.rawKeys : token.keys;
+            const row = (side === 'key' ? keys : token.values)[l] as Float32Array;
+            for (let r = 0; r < width; r++) {
+              let code = 0;
+              for (let w = 0; w < width; w++) code += (row[w] as number) * (columns[r * width + w] as number);
+              codes[(place * segmentSize + t) * rank + r] = code;
+            }
+          }
+        }
+        feeds[codesName(index, side)] = asType(this.#options.codes ?? 'float32', codes, [batch, slotsPerRow, segmentSize, rank]);
+        feeds[basisName(index, side)] = asType(this.#options.basis ?? 'float32', basis, [batch, slotsPerRow, numKvHeads, rank, headDim]);
+      }
+    }
+    return feeds;
+  }
+
+  /** Cuts a shuffled past into segments and a window; undefined stands for an unused row. */
+  #deal(tokens: readonly Token[], numSegments: number, deal: DealOptions['deal']): { segments: Token[][]; window: (Token | undefined)[] } {
+    const order = [...tokens];
+    for (let i = order.length - 1; i > 0; i--) {
+      const j = Math.floor(this.#below(i + 1));
+      [order[i], order[j]] = [order[j] as Token, order[i] as Token];
+    }
+    const segments: Token[][] = [];
+    const share = (left: number, last: boolean): number => (last ? left : Math.floor(this.#below(left + 1)));
+    const wanted = deal === 'dense' ? 0 : deal === 'packed' ? Math.max(1, numSegments) : numSegments;
+    for (let m = 0; m < wanted; m++) segments.push(order.splice(0, share(order.length, deal === 'packed' && m === wanted - 1)));
+    const window: (Token | undefined)[] = order;
+    if (this.#below(2) < 1) window.splice(Math.floor(this.#below(window.length + 1)), 0, undefined);
+    return { segments, window };
+  }
+
+  #below(limit: number): number {
+    return ((this.#random() + 1) / 2) * limit;
+  }
+}
+
+function padded<T>(list: readonly (T | undefined)[], length: number): (T | undefined)[] {
+  return Array.from({ length }, (_, i) => list[i]);
+}
+
+function int64(values: readonly number[], dims: readonly number[]): ort.Tensor {
+  return new ort.Tensor('int64', BigInt64Array.from(values.map(BigInt)), dims);
+}
+
+function asType(type: CodeType | BasisType, values: Float32Array, dims: readonly number[]): ort.Tensor {
+  if (type === 'int8') return new ort.Tensor('int8', Int8Array.from(values, Math.round), dims);
+  if (type === 'float32') return new ort.Tensor('float32', values, dims);
+  const bytes = floatTensor('', [values.length], values, DataType.FLOAT16).rawData as Uint8Array;
+  return new ort.Tensor('float16', new Uint16Array(bytes.slice().buffer), dims);
+}
+
+/** A random orthogonal matrix: a reflection, I - 2·v·vᵀ for a random unit vector v. */
+function orthogonal(size: number, random: () => number): Float64Array {
+  const v = Float64Array.from({ length: size }, random);
+  const square = v.reduce((sum, x) => sum + x * x, 0);
+  return Float64Array.from({ length: size * size }, (_, at) => {
+    const [i, j] = [Math.floor(at / size), at % size];
+    return (i === j ? 1 : 0) - (2 * (v[i] as number) * (v[j] as number)) / square;
+  });
+}
