@@ -4,7 +4,7 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterable
+from typing import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,13 @@ from .tokenizer import special_ids
 EMA_DECAY = 0.995
 REPORT_EVERY = 100
 SAVE_SECONDS = 150
+# Share of answer tokens right, of each type, over a report's steps, at which the next phase begins.
+ADVANCE_AT = 0.93
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the curriculum, in force until `until` (fraction of the stage's time)."""
+    """A part of the curriculum, in force until every type is answered well, at the latest until `until` (fraction of time)."""
 
     until: float
     images: tuple[int, ...]
@@ -93,7 +95,7 @@ def run_stage(
     model: LlavaForConditionalGeneration,
     batches: Callable[[int], Batches],
     to_features: Callable[[torch.Tensor], torch.Tensor],
-    curriculum: Iterable[Phase],
+    curriculum: Sequence[Phase],
     minutes: float,
     lr: float,
     muon_lr: float,
@@ -107,15 +109,17 @@ def run_stage(
     optimiser = MasterOptimiser(trained, lr, muon_lr)
     average = [master.clone() for master in optimiser.masters]
     saved = scratch() / f"{name}.pt"
-    step, spent, asked = 0, 0.0, 0
+    step, spent, asked, number = 0, 0.0, 0, 0
     if saved.exists():
         state = torch.load(saved)
         optimiser.load_state_dict(state["optimiser"])
-        average, step, spent, asked = state["average"], state["step"], state["seconds"], state["questions"]
+        average, step, spent = state["average"], state["step"], state["seconds"]
+        asked, number = state["questions"], state["phase"]
     sampler = batches(step)
 
     def save() -> None:
-        state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": seconds, "questions": asked}
+        state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": seconds,
+                 "questions": asked, "phase": number}
         torch.save(state, saved.with_suffix(".writing"))
         saved.with_suffix(".writing").rename(saved)
 
@@ -124,7 +128,9 @@ def run_stage(
     right_by_type, tokens_by_type, loss_sum, num_tokens = torch.zeros(len(TYPES) + 1), torch.zeros(len(TYPES) + 1), 0.0, 0
     while (seconds := spent + time.time() - started) < budget:
         progress = seconds / budget
-        number, phase = next((i, p) for i, p in enumerate(curriculum) if progress <= p.until)
+        while progress > curriculum[number].until:
+            number += 1
+        phase = curriculum[number]
         ids, answer_of, pictures, tokens = sampler.sample(phase)
         features = keep_some(to_features(pictures), tokens)
         loss, right, types = answer_loss(model, ids, answer_of, features)
@@ -137,11 +143,14 @@ def run_stage(
         tokens_by_type.index_add_(0, types, torch.ones(len(types)))
         loss_sum, num_tokens = loss_sum + loss.item(), num_tokens + ids.numel()
         if step % REPORT_EVERY == 0:
-            rates = " ".join(f"{t} {r:.2f}" for t, r in zip(TYPES, (right_by_type / tokens_by_type)[1:].tolist()))
-            print(f"{name} step {step} phase {number} loss {loss_sum / REPORT_EVERY:.3f} tokens right: {rates} "
+            rates = {t: r for t, r in zip(TYPES, (right_by_type / tokens_by_type)[1:].tolist()) if t in phase.types}
+            shown = " ".join(f"{t} {r:.2f}" for t, r in rates.items())
+            print(f"{name} step {step} phase {number} loss {loss_sum / REPORT_EVERY:.3f} tokens right: {shown} "
                   f"{num_tokens / (time.time() - reported):.0f} tok/s left {(budget - seconds) / 60:.1f} min", flush=True)
             right_by_type.zero_(), tokens_by_type.zero_()
             loss_sum, num_tokens, reported = 0.0, 0, time.time()
+            if min(rates.values()) >= ADVANCE_AT and number + 1 < len(curriculum):
+                number += 1
         if time.time() - last_saved > SAVE_SECONDS:
             save()
             last_saved = time.time()
