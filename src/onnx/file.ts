@@ -9,7 +9,7 @@ import path from 'node:path';
 import { FileFormatError } from '../errors.ts';
 import { type ExternalRange, externalFile, externalRange, setExternal } from './external.ts';
 import { type Model, ModelProto, type Tensor, TensorProto } from './proto.ts';
-import { type ByteSource, bytesSource, fields, gather, header, type Piece, SWAP_MIN_BYTES, swapTensors } from './wire.ts';
+import { type ByteSource, bytesSource, fields, gather, header, type Piece, swapTensors } from './wire.ts';
 
 /** A model and where it was read, so that its external data can be found. */
 export interface ModelFile {
@@ -19,6 +19,8 @@ export interface ModelFile {
 }
 
 const RAW_DATA = 9;
+/** Raw data from this size on stays in the file when a model is read. */
+const LEAVE_MIN_BYTES = 1024;
 
 /**
  * Reads the graph of an .onnx file; tensors of 1 KiB or more stay on disk, wherever they are.
@@ -29,7 +31,7 @@ export function readModel(file: string): ModelFile {
   const source = openSource(file);
   try {
     const location = path.basename(file);
-    const pieces = swapTensors(source, (start, end) => leaveInFile(source, location, start, end));
+    const pieces = swapTensors(source, (start, end) => leaveInFile(source, location, start, end), LEAVE_MIN_BYTES);
     return { model: decode(gather(source, pieces), file), path: file };
   } catch (cause) {
     if (cause instanceof FileFormatError) throw cause;
@@ -68,7 +70,7 @@ function leaveInFile(source: ByteSource, location: string, start: number, end: n
   let range: ExternalRange | undefined;
   for (const field of fields(source, start, end)) {
     const length = field.end - field.start;
-    if (field.number === RAW_DATA && length >= SWAP_MIN_BYTES) range = { location, offset: field.start, length };
+    if (field.number === RAW_DATA && length >= LEAVE_MIN_BYTES) range = { location, offset: field.start, length };
     else pieces.push({ offset: field.tagStart, length: field.end - field.tagStart });
   }
   if (!range) return undefined;

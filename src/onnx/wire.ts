@@ -35,17 +35,18 @@ const NESTED: Record<Kind, Record<number, Kind>> = {
   Function: { 7: 'Node', 11: 'Attribute' },
 };
 
-/** Messages shorter than this cannot hold a tensor worth swapping and are copied whole. */
-export const SWAP_MIN_BYTES = 1024;
-
 export class WireError extends Error {}
 
-/** The model of `source` with every tensor offered to `swap`; the lengths of all enclosing messages are made anew. */
-export function swapTensors(source: ByteSource, swap: SwapTensor): Piece[] {
-  return walk(source, 'Model', 0, source.size, swap);
+/**
+ * The model of `source` with every tensor offered to `swap`; the lengths of all enclosing messages are made anew.
+ *
+ * @param minBytes messages shorter than this are copied whole: they cannot hold a tensor worth swapping.
+ */
+export function swapTensors(source: ByteSource, swap: SwapTensor, minBytes = 0): Piece[] {
+  return walk(source, 'Model', 0, source.size, swap, minBytes);
 }
 
-function walk(source: ByteSource, kind: Kind, start: number, end: number, swap: SwapTensor): Piece[] {
+function walk(source: ByteSource, kind: Kind, start: number, end: number, swap: SwapTensor, minBytes: number): Piece[] {
   const pieces: Piece[] = [];
   let copied = start; // everything before this offset is already in `pieces`
   const flush = (until: number): void => {
@@ -54,8 +55,8 @@ function walk(source: ByteSource, kind: Kind, start: number, end: number, swap: 
   };
   for (const field of fields(source, start, end)) {
     const nested = NESTED[kind][field.number];
-    if (!nested || field.wireType !== 2 || field.end - field.start < SWAP_MIN_BYTES) continue;
-    const inner = nested === 'Tensor' ? swap(field.start, field.end) : walk(source, nested, field.start, field.end, swap);
+    if (!nested || field.wireType !== 2 || field.end - field.start < minBytes) continue;
+    const inner = nested === 'Tensor' ? swap(field.start, field.end) : walk(source, nested, field.start, field.end, swap, minBytes);
     if (!inner || isUnchanged(inner, field)) continue;
     flush(field.tagStart);
     pieces.push(header(field.number, lengthOf(inner)), ...inner);
