@@ -1,0 +1,144 @@
+/** Converts a checkpoint, or writes a random model: reads the shape, then builds vision encoder, embedding and decoder one after another. */
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { AttentionPackError } from '../errors.ts';
+import type { BuildOptions } from './builder.ts';
+import { Checkpoint, readJson } from './checkpoint.ts';
+import { type LlavaShape, readShape, readTextShape } from './config.ts';
+import { writeDecoder } from './decoder.ts';
+import { writeEmbedding } from './embed.ts';
+import { copyTokenizer, outputConfig, writeJson, writeProcessor } from './output-config.ts';
+import { intoFolder } from './output-folder.ts';
+import { type Dtype, precisionOf } from './precision.ts';
+import { RandomWeights } from './random.ts';
+import { randomConfig } from './random-shapes.ts';
+import { usedVisionLayers, writeVisionEncoder } from './vision.ts';
+import type { WeightSource } from './weight-source.ts';
+import type { WrittenModel } from './weights-writer.ts';
+
+export interface ConvertProgress {
+  /** The weight just written, by its name in the checkpoint. */
+  readonly part: string;
+  /** Weights written so far, and in all. */
+  readonly done: number;
+  readonly total: number;
+}
+
+interface WriteOptions {
+  /** Folder to write; absent, empty, or converted before (then this precision joins it). */
+  readonly out: string;
+  /** One of *fp32*, *fp16*, *q8*, *q4*, *q4f16*; default *q4*. */
+  readonly dtype?: Dtype;
+  /**
+   * accuracy_level of quantised products; default 0. 0 computes in the activations' type. 4 rounds activations to 8 bits: faster on CPUs, and logits move by
+   * some 1e-2.
+   */
+  readonly accuracyLevel?: 0 | 4;
+  /** A model file with more weight bytes than this keeps them in `.onnx_data` files; default 1.5e9. 0: always outside. */
+  readonly inlineMaxBytes?: number;
+  readonly onProgress?: (progress: ConvertProgress) => void;
+  /** Stops between weights; nothing is left behind. */
+  readonly signal?: AbortSignal;
+}
+
+export interface ConvertOptions extends WriteOptions {
+  /** Folder of the checkpoint: config.json, safetensors, tokenizer files. */
+  readonly from: string;
+}
+
+export interface RandomModelOptions extends WriteOptions {
+  /** One of *smol-135m*, *mha-1.7b*, *llava-1.5-7b*. */
+  readonly shape: string;
+  /** Seed of the weights; default 0. */
+  readonly seed?: number;
+  /** Keeps only this many decoder layers; default: all. */
+  readonly layers?: number;
+}
+
+export interface ConvertReport {
+  readonly out: string;
+  readonly dtype: Dtype;
+  readonly models: readonly WrittenModel[];
+  /** All files of this precision together. */
+  readonly bytes: number;
+  /** What was done otherwise than asked; one line each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Turns a Hugging Face checkpoint of the LLaVA family into a folder that transformers.js loads. Memory stays at one tensor, whatever the
+ * model's size.
+ *
+ * @throws {AttentionPackError} if the checkpoint cannot be converted; nothing is written then.
+ */
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertReport> {
+  const { from } = options;
+  const configFile = path.join(from, 'config.json');
+  const config = readJson(configFile);
+  const shape = readShape(config, configFile);
+  const source = new Checkpoint(from);
+  try {
+    return await writeModels(config, shape, source, options, (folder) => {
+      copyTokenizer(from, folder);
+      writeProcessor(from, folder, shape);
+    });
+  } finally {
+    source.close();
+  }
+}
+
+/** Writes a model of a known shape with random weights and no tokenizer, for measuring. */
+export async function writeRandomModel(options: RandomModelOptions): Promise<ConvertReport> {
+  const config = randomConfig(options.shape, options.layers);
+  const shape = 'vision_config' in config ? readShape(config) : { text: readTextShape(config) };
+  const source = new RandomWeights(options.seed ?? 0, shape.text.tied);
+  return writeModels(config, shape, source, options, (folder) => {
+    writeJson(path.join(folder, 'generation_config.json'), { bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 });
+  });
+}
+
+async function writeModels(
+  config: Record<string, unknown>,
+  shape: LlavaShape,
+  source: WeightSource,
+  options: WriteOptions,
+  writeOthers: (folder: string) => void,
+): Promise<ConvertReport> {
+  const precision = precisionOf(options.dtype ?? 'q4');
+  const tied = isTied(shape, source);
+  const total = countLinears(shape);
+  return intoFolder(options.out, async (folder, before) => {
+    const onnx = path.join(folder, 'onnx');
+    mkdirSync(onnx);
+    let done = 0;
+    const step = async (part: string): Promise<void> => {
+      options.onProgress?.({ part, done: ++done, total });
+      await new Promise((resume) => setImmediate(resume)); // a turn for signals, spinners and servers
+      options.signal?.throwIfAborted();
+    };
+    const { accuracyLevel, inlineMaxBytes } = options;
+    const build: BuildOptions = { source, precision, folder: onnx, accuracyLevel, inlineMaxBytes, step };
+    const models: WrittenModel[] = [];
+    const { text, vision, projector } = shape;
+    if (vision && projector) models.push(await writeVisionEncoder({ text, vision, projector }, build));
+    models.push(await writeEmbedding(text, build), await writeDecoder(text, tied, build));
+    writeOthers(folder);
+    writeJson(path.join(folder, 'config.json'), outputConfig(config, shape, precision, models, before));
+    const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
+    return { out: path.resolve(options.out), dtype: precision.dtype, models, bytes, notes: [] };
+  });
+}
+
+/** Whether the head is the embedding: config.json says so, and the checkpoint has no head of its own. */
+function isTied({ text }: LlavaShape, source: WeightSource): boolean {
+  if (source.has('lm_head.weight')) return false;
+  if (text.tied) return true;
+  throw new AttentionPackError(
+    `weight 'lm_head.weight' is missing and config.json does not tie it to the embedding; set tie_word_embeddings or complete the checkpoint`,
+  );
+}
+
+/** Steps of progress: linear layers, plus one for the embedding. */
+function countLinears({ text, vision, projector }: LlavaShape): number {
+  return (vision && projector ? 6 * usedVisionLayers(projector) + 2 : 0) + 1 + 7 * text.numLayers + 1;
+}
