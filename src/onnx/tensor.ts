@@ -1,8 +1,8 @@
-/** Makes TensorProtos and reads their values, in every element type ONNX has; sub-byte types are packed low nibble first, as the spec says. */
+/** Makes TensorProtos and reads their values, in every element type ONNX has; sub-byte types are packed low bits first, as the spec says. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Float16Array } from '@petamoriken/float16';
-import { assert } from '../errors.ts';
-import { checkedLength, externalFile, externalRange } from './external.ts';
+import { assert, FileFormatError } from '../errors.ts';
+import { checkedLength, type ExternalRange, externalFile, externalRange } from './external.ts';
 import { DataType, type Tensor } from './proto.ts';
 
 /** Bits of one element. Strings have no fixed size and are absent. */
@@ -32,6 +32,8 @@ const ELEMENT_BITS: Partial<Record<number, number>> = {
   [DataType.FLOAT8E8M0]: 8,
   [DataType.UINT2]: 2,
   [DataType.INT2]: 2,
+  [DataType.FLOAT6E2M3]: 6,
+  [DataType.FLOAT6E3M2]: 6,
 };
 
 export function elementBits(type: number): number {
@@ -75,23 +77,42 @@ export function int64Tensor(name: string, dims: readonly number[], values: reado
  * The tensor's bytes as `raw_data` would hold them, wherever they lie. For all types but strings.
  *
  * @param modelPath the .onnx file the tensor came from; needed for external data.
- * @throws {FileFormatError} if external data is missing or out of range.
+ * @throws {FileFormatError} if external data is missing or out of range, or if there is more or less of it than the shape asks for.
  */
 export function tensorBytes(tensor: Tensor, modelPath?: string): Uint8Array {
   const range = externalRange(tensor);
   if (range) {
     assert(modelPath, `tensor '${tensor.name}' is external and no model path was given`);
-    const bytes = new Uint8Array(checkedLength(modelPath, tensor.name ?? '', range));
-    const fd = openSync(externalFile(modelPath, range.location), 'r');
-    try {
-      for (let done = 0; done < bytes.length; ) done += readSync(fd, bytes, done, bytes.length - done, range.offset + done);
-    } finally {
-      closeSync(fd);
-    }
-    return bytes;
+    // An entry without a length means the tensor's own, not the rest of a file it shares.
+    const length = range.length < 0 && ELEMENT_BITS[tensor.dataType ?? 0] ? rawBytes(tensor) : range.length;
+    return checkedSize(tensor, readRange(modelPath, tensor.name ?? '', { ...range, length }), modelPath);
   }
-  if (tensor.rawData?.length) return tensor.rawData;
-  return typedDataBytes(tensor);
+  return checkedSize(tensor, tensor.rawData?.length ? tensor.rawData : typedDataBytes(tensor), modelPath);
+}
+
+function readRange(modelPath: string, tensorName: string, range: ExternalRange): Uint8Array {
+  const bytes = new Uint8Array(checkedLength(modelPath, tensorName, range));
+  const fd = openSync(externalFile(modelPath, range.location), 'r');
+  try {
+    for (let done = 0; done < bytes.length; ) {
+      const got = readSync(fd, bytes, done, bytes.length - done, range.offset + done);
+      if (got === 0) throw new FileFormatError(modelPath, `external data file '${range.location}' became shorter while it was read`);
+      done += got;
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return bytes;
+}
+
+/** The bytes, if there are as many as shape and type ask for; of types we do not know, any number. */
+function checkedSize(tensor: Tensor, bytes: Uint8Array, modelPath = 'model'): Uint8Array {
+  if (ELEMENT_BITS[tensor.dataType ?? 0] === undefined || bytes.length === rawBytes(tensor)) return bytes;
+  const shape = `[${dimsOf(tensor).join(', ')}]`;
+  throw new FileFormatError(
+    modelPath,
+    `tensor '${tensor.name ?? ''}' ${shape} has ${bytes.length} bytes of data, wants ${rawBytes(tensor)}`,
+  );
 }
 
 /** The older typed fields (float_data, int32_data, ...) as raw bytes; int32_data carries all types of 16 bits and less. */
@@ -108,15 +129,27 @@ function typedDataBytes(tensor: Tensor): Uint8Array {
     const bits = elementBits(type);
     if (bits === 32) return bytesOf(Int32Array.from(tensor.int32Data));
     if (bits === 16) return bytesOf(Uint16Array.from(tensor.int32Data));
-    return Uint8Array.from(tensor.int32Data); // 4-bit types hold two elements in each entry already
+    if (bits === 6) return packSixBits(tensor.int32Data);
+    return Uint8Array.from(tensor.int32Data); // 4-bit and 2-bit types hold two and four elements in each entry already
   }
-  return new Uint8Array(rawBytes(tensor));
+  return new Uint8Array(0);
+}
+
+/** 6-bit elements, one in each entry, as a stream of bits from the lowest: four in three bytes. */
+function packSixBits(elements: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(Math.ceil((elements.length * 6) / 8));
+  for (const [i, element] of elements.entries()) {
+    const [byte, shift] = [Math.floor((i * 6) / 8), (i * 6) % 8];
+    bytes[byte] = (bytes[byte] as number) | (element << shift); // stores the low 8 bits
+    if (shift > 2) bytes[byte + 1] = element >> (8 - shift);
+  }
+  return bytes;
 }
 
 /** Values as numbers, for shapes, axes, scalars and small tables. 64-bit integers beyond 2^53 lose precision. */
 export function tensorValues(tensor: Tensor, modelPath?: string): number[] {
   const raw = tensorBytes(tensor, modelPath);
-  const { buffer } = raw.slice(); // typed arrays need alignment
+  const { buffer } = new Uint8Array(raw); // a copy: typed arrays need alignment, and slice() of a Buffer shares its pool
   switch (tensor.dataType) {
     case DataType.FLOAT:
       return [...new Float32Array(buffer)];
