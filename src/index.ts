@@ -1,1 +1,14 @@
-export {};
+/** Public exports, in the order data flows. */
+
+export type { Footprint } from './cache/footprint.ts';
+export { type CacheReport, PackedCache } from './cache.ts';
+export { type Answer, type CompareOptions, type Comparison, compare } from './compare.ts';
+export { AttentionPackError, FileFormatError, type Refusal, RefusedGraphError } from './errors.ts';
+export { type LoadOptions, type ModelClass, packed } from './load.ts';
+export { type Agreement, agreement } from './loyalty.ts';
+export { type ModelFile, readModel, writeModel } from './onnx/index.ts';
+export type { CacheOptions, CompactAt, GraphOptions, PackedOptions, Ranks } from './options.ts';
+export { type Message, type MessagePart, type Prompt, prompt, question } from './prompt.ts';
+export { type RewriteOptions, type RewriteReport, readShape, rewrite } from './rewrite.ts';
+export type { BasisType, CodeType, LayerShape, ModelShape, RotaryMode } from './shape.ts';
+export type { PackedModel } from './state.ts';

@@ -56,7 +56,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     codes: options.codes ?? 'float32',
     basis: options.basis ?? 'float32',
     form: FORMS[options.provider ?? 'cpu'],
-    windowType: shape.windowType === 'float16' ? DataType.FLOAT16 : DataType.FLOAT,
+    windowType: attentions[0]?.windowType ?? DataType.FLOAT,
   });
   const nodesAfter = model.graph?.node?.length ?? 0;
   return { model: { model, path: file.path }, shape, report: { rewritten: attentions.length, refused, rotary, nodesBefore, nodesAfter } };
@@ -90,7 +90,7 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], packing: 
 function shapeOf(attentions: readonly AttentionNode[]): ModelShape {
   return {
     layers: attentions.map(({ shape }) => shape).sort((a, b) => a.index - b.index),
-    windowType: attentions[0]?.type === DataType.FLOAT16 ? 'float16' : 'float32',
+    windowType: attentions[0]?.windowType === DataType.FLOAT16 ? 'float16' : 'float32',
   };
 }
 

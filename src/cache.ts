@@ -1,0 +1,127 @@
+/** PackedCache: what users hold and pass as `past_key_values`. */
+import { DynamicCache, Tensor } from '@huggingface/transformers';
+import type { Footprint } from './cache/footprint.ts';
+import { CacheStore, type LostEnergy } from './cache/store.ts';
+import { CACHE_HANDLE, registerStore, releaseStore } from './decode.ts';
+import { type CacheOptions, type ResolvedCacheOptions, resolveCacheOptions } from './options.ts';
+import { denseTokenBytes, type RotaryMode } from './shape.ts';
+import { type PackedModel, STATE } from './state.ts';
+
+/** What a cache holds and what a dense one would. */
+export interface CacheReport {
+  /** Tokens per sequence, padding included. */
+  readonly tokens: number;
+  readonly sequences: number;
+  /** Images that are packed, and their tokens, over all sequences. */
+  readonly packedImages: number;
+  readonly packedTokens: number;
+  readonly ranks: { readonly keys: number; readonly values: number };
+  readonly rotary: RotaryMode;
+  /** Bytes as held, by kind. */
+  readonly bytes: Footprint;
+  /** Bytes a dense fp16 cache of the same tokens takes. */
+  readonly denseFp16Bytes: number;
+  /** Dense fp16 bytes over all bytes held. */
+  readonly compression: number;
+  /** The same for the packed images alone: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
+  readonly visualCompression: number;
+  /** Share of energy that packing left out, mean over layers and images. */
+  readonly lostEnergy: LostEnergy;
+  /** Milliseconds spent packing. */
+  readonly compactMs: number;
+}
+
+/**
+ * A key/value cache whose images are packed. Pass it as `past_key_values` to a model of `packed()`; it fills as `generate` runs and may be
+ * used for further turns, also ones that bring further images.
+ *
+ * It is a DynamicCache by type, so stock code takes it, but its contents can only be read by a packed decoder. `await using` frees it.
+ */
+export class PackedCache extends (DynamicCache as unknown as new () => object) implements AsyncDisposable {
+  // The only enumerable property: transformers.js feeds a cache's own properties to the decoder.
+  readonly [CACHE_HANDLE]: Tensor;
+  readonly #store: CacheStore;
+  readonly #handle: number;
+
+  /**
+   * @param model a model of `packed()`
+   * @param options how this cache packs; what is left out is as given to `packed()`
+   * @throws {AttentionPackError} for a rank the model has not, or other wrong options
+   */
+  constructor(model: PackedModel, options: CacheOptions = {}) {
+    super();
+    const { graph, defaults, encoder } = model[STATE];
+    const resolved: ResolvedCacheOptions = resolveCacheOptions({ ...defaults, ...options }, graph.shape);
+    this.#store = new CacheStore(graph, resolved, encoder.get);
+    this.#handle = registerStore(this.#store);
+    this[CACHE_HANDLE] = new Tensor('int64', BigInt64Array.of(BigInt(this.#handle)), [1]);
+  }
+
+  /** Number under which the decoder session knows this cache. */
+  get handle(): number {
+    return this.#handle;
+  }
+
+  /** Tokens seen so far per sequence. Named as transformers.js names it. */
+  get_seq_length(): number {
+    return this.#store.numSlots;
+  }
+
+  /** Called by transformers.js after each run with the decoder's `present*` outputs; the session has appended them already. */
+  update(_entries: Record<string, Tensor>): void {}
+
+  /** Token ids of sequence b that the cache holds; -1 where only embeddings were given. */
+  ids(b: number): Int32Array {
+    return this.#store.ids(b);
+  }
+
+  /** Bytes of all buffers held now. */
+  get bytes(): number {
+    return this.#store.heldBytes();
+  }
+
+  report(): CacheReport {
+    const store = this.#store;
+    const { graph, options } = store;
+    const bytes = store.footprint();
+    const perToken = denseTokenBytes(graph.shape);
+    const denseFp16Bytes = perToken * store.numSlots * store.batch;
+    const { ranks, batch, segments, segmentTokens } = store.extents();
+    const packedBytes = bytes.codes + bytes.bases + 16 * batch * segments * segmentTokens;
+    return {
+      tokens: store.numSlots,
+      sequences: store.batch,
+      packedImages: store.packedSpans,
+      packedTokens: store.packedTokens,
+      ranks: store.packedSpans
+        ? { keys: Math.max(...ranks.map((rank) => rank.keys)), values: Math.max(...ranks.map((rank) => rank.values)) }
+        : options.rank,
+      rotary: graph.rotary,
+      bytes,
+      denseFp16Bytes,
+      compression: bytes.total ? denseFp16Bytes / bytes.total : 0,
+      visualCompression: store.packedSpans ? (perToken * store.packedTokens) / packedBytes : 0,
+      lostEnergy: store.lostEnergy,
+      compactMs: store.compactMs,
+    };
+  }
+
+  /**
+   * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
+   *
+   * @throws {AttentionPackError} if that would cut into a packed image
+   */
+  crop(length: number): void {
+    this.#store.crop(length);
+  }
+
+  /** Frees everything the cache holds. It cannot be used again. */
+  async dispose(): Promise<void> {
+    releaseStore(this.#handle);
+    this.#store.clear();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}

@@ -1,0 +1,49 @@
+/** Bytes of a cache by formula. Tests hold them equal to the bytes of the buffers actually held. */
+import type { BasisType, CodeType, ModelShape } from '../shape.ts';
+
+export const ELEMENT_BYTES = { float32: 4, float16: 2, int8: 1 } as const;
+
+/** The counts a cache's size follows from. */
+export interface Extents {
+  readonly batch: number;
+  /** S: window rows per sequence, unused ones included. */
+  readonly windowRows: number;
+  /** Packed segments per sequence and tokens per segment there is room for. */
+  readonly segments: number;
+  readonly segmentTokens: number;
+  /** Per layer, the rank of keys and of values. */
+  readonly ranks: readonly { readonly keys: number; readonly values: number }[];
+  /** Image tokens waiting to be packed whose unrotated keys are kept; 0 once they are. */
+  readonly pendingTokens: number;
+  /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
+  readonly tokenCapacity: number;
+}
+
+export interface Footprint {
+  /** Exact rows: text, sink, recent, and images not yet packed. */
+  readonly window: number;
+  readonly codes: number;
+  readonly bases: number;
+  /** Slots, positions, token ids and the padding mask. */
+  readonly indices: number;
+  /** Unrotated keys of images not yet packed. */
+  readonly pending: number;
+  readonly total: number;
+}
+
+const INDEX_BYTES = 8;
+const TOKEN_BYTES = 5;
+
+/** Bytes of a cache with these extents. */
+export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, extents: Extents): Footprint {
+  const { batch, windowRows, segments, segmentTokens, ranks } = extents;
+  const width = (l: number): number => (shape.layers[l]?.numKvHeads ?? 0) * (shape.layers[l]?.headDim ?? 0);
+  const sum = (of: (l: number) => number): number => shape.layers.reduce((total, _, l) => total + of(l), 0);
+  const columns = (l: number): number => (ranks[l]?.keys ?? 0) + (ranks[l]?.values ?? 0);
+  const window = sum((l) => 2 * batch * windowRows * width(l) * ELEMENT_BYTES[shape.windowType]);
+  const codeBytes = sum((l) => batch * segments * segmentTokens * columns(l) * ELEMENT_BYTES[codes]);
+  const basisBytes = sum((l) => batch * segments * width(l) * columns(l) * ELEMENT_BYTES[basis]);
+  const indices = INDEX_BYTES * batch * (windowRows + 2 * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
+  const pending = sum((l) => extents.pendingTokens * width(l) * ELEMENT_BYTES.float32);
+  return { window, codes: codeBytes, bases: basisBytes, indices, pending, total: window + codeBytes + basisBytes + indices + pending };
+}

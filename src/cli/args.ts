@@ -1,0 +1,55 @@
+/** Arguments several commands share, and their checks. */
+import type { ArgsDef } from 'citty';
+import { AttentionPackError } from '../errors.ts';
+import { COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
+import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES } from '../shape.ts';
+
+/** How to pack; the same words as the options of the library. */
+export const packingArgs = {
+  rank: {
+    type: 'string',
+    description: 'columns of the codes: one number, or keys,values (default: 64, or the width where that is smaller)',
+  },
+  rotary: { type: 'string', description: `${ROTARY_MODES.join(' or ')} (default: rotate-late where the graph allows it)` },
+  codes: { type: 'string', description: `element type of codes: ${CODE_TYPES.join(', ')} (default: float32)` },
+  basis: { type: 'string', description: `element type of bases: ${BASIS_TYPES.join(', ')} (default: float32)` },
+  'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
+  chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
+} as const satisfies ArgsDef;
+
+export const jsonArg = {
+  json: { type: 'boolean', description: 'print the result as one JSON object, the last line of stdout' },
+} as const satisfies ArgsDef;
+
+/** Packing options from parsed arguments; names the argument in every complaint. */
+export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
+  const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
+  const [rank, rotary, codes, basis, compactAt, chunk] = ['rank', 'rotary', 'codes', 'basis', 'compact-at', 'chunk'].map(text);
+  return {
+    ...(rank === undefined ? {} : { rank: parseRank(rank) }),
+    ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
+    ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
+    ...(basis === undefined ? {} : { basis: oneOf('--basis', basis, BASIS_TYPES) }),
+    ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
+    ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),
+  };
+}
+
+function parseRank(text: string): number | { keys: number; values: number } {
+  const parts = text.split(',').map((part) => wholeNumber('--rank', part));
+  const [keys, values] = parts;
+  if (keys === undefined || parts.length > 2) throw new AttentionPackError(`--rank takes one number or keys,values; got '${text}'`);
+  return values === undefined ? keys : { keys, values };
+}
+
+/** @throws {AttentionPackError} unless the text is a whole number >= 1 */
+export function wholeNumber(name: string, text: string): number {
+  if (!/^[1-9]\d*$/.test(text.trim())) throw new AttentionPackError(`${name} takes a whole number >= 1; got '${text}'`);
+  return Number(text);
+}
+
+/** @throws {AttentionPackError} if a positional argument was left out */
+export function needed(name: string, value: string | undefined): string {
+  if (value === undefined || value === '') throw new AttentionPackError(`<${name}> is missing; see --help`);
+  return value;
+}

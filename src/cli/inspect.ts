@@ -1,0 +1,63 @@
+/** `attentionpack inspect <model | decoder.onnx>`: layers, heads, widths and bytes per token of a decoder, and whether it can be packed. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { defineCommand } from 'citty';
+import prettyBytes from 'pretty-bytes';
+import { AttentionPackError } from '../errors.ts';
+import { readModel } from '../onnx/index.ts';
+import { rewrite } from '../rewrite.ts';
+import { denseTokenBytes } from '../shape.ts';
+import { jsonArg, needed } from './args.ts';
+import { guarded, printJson, printTable } from './output.ts';
+
+export const inspectCommand = defineCommand({
+  meta: { name: 'inspect', description: 'show what a decoder caches and how it would be packed' },
+  args: { model: { type: 'positional', required: false, description: 'model folder, or a decoder .onnx file' }, ...jsonArg },
+  run: ({ args }) =>
+    guarded(async () => {
+      const file = decoderFile(needed('model', args.model));
+      const { shape, report } = rewrite(readModel(file));
+      const bytes = denseTokenBytes(shape);
+      const groups = new Map<string, number[]>();
+      for (const layer of shape.layers) {
+        const key = JSON.stringify([layer.numHeads, layer.numKvHeads, layer.headDim, layer.localWindow ?? null, layer.rotary]);
+        groups.set(key, [...(groups.get(key) ?? []), layer.index]);
+      }
+      printTable(
+        ['layers', 'heads', 'key/value heads', 'head dimension', 'width W', 'local window', 'rotary'],
+        [...groups].map(([key, layers]) => {
+          const [heads, kvHeads, dim, local, rotary] = JSON.parse(key) as [number, number, number, number | null, string];
+          return [ranges(layers), heads, kvHeads, dim, kvHeads * dim, local ?? 'none', `${rotary} the node`];
+        }),
+      );
+      console.log(`dense fp16 cache: ${prettyBytes(bytes)} per token, ${prettyBytes(bytes * 8192)} at 8192 tokens`);
+      console.log(
+        report.refused.length
+          ? `cannot be packed: ${report.refused.map((refusal) => `${refusal.node}: ${refusal.reason}`).join('; ')}`
+          : `can be packed: ${report.rewritten} attention nodes, ${report.rotary}, ${report.nodesBefore} graph nodes become ${report.nodesAfter}`,
+      );
+      if (args.json) printJson({ file, denseFp16BytesPerToken: bytes, layers: shape.layers, ...report });
+    }),
+});
+
+/** The decoder of a model folder (the smallest precision first, since only the graph is read), or the file itself. */
+export function decoderFile(model: string): string {
+  if (!existsSync(model)) throw new AttentionPackError(`'${model}' does not exist; give a model folder or a decoder .onnx file`);
+  if (statSync(model).isFile()) return model;
+  const folder = existsSync(path.join(model, 'onnx')) ? path.join(model, 'onnx') : model;
+  const decoders = readdirSync(folder).filter((name) => /^(decoder_model_merged|model)(_\w+)?\.onnx$/.test(name));
+  const [first] = decoders.sort((a, b) => statSync(path.join(folder, a)).size - statSync(path.join(folder, b)).size);
+  if (!first) throw new AttentionPackError(`${folder} has no decoder_model_merged*.onnx or model*.onnx`);
+  return path.join(folder, first);
+}
+
+/** [0, 1, 2, 5] -> "0-2, 5". */
+function ranges(indices: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const index of indices) {
+    const last = runs.at(-1);
+    if (last && last[1] === index - 1) last[1] = index;
+    else runs.push([index, index]);
+  }
+  return runs.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(', ');
+}

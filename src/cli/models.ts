@@ -1,0 +1,120 @@
+/** Finds the model and the pictures a command names, and says clearly what is wrong with them. */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  env,
+  LogLevel,
+  type PreTrainedModel,
+  type Processor,
+  RawImage,
+} from '@huggingface/transformers';
+import { AttentionPackError } from '../errors.ts';
+import { type LoadOptions, packed } from '../load.ts';
+import type { PackedOptions } from '../options.ts';
+import type { PackedModel } from '../state.ts';
+
+/** Precisions transformers.js loads. */
+export const DTYPES = ['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'bnb4', 'q4f16'] as const;
+
+/** Root of this package, from the sources as from the build. */
+export const PACKAGE_ROOT: string = findRoot(path.dirname(fileURLToPath(import.meta.url)));
+
+/** The model that comes with the package. */
+export const EMBEDDED_MODEL: string = path.join(PACKAGE_ROOT, 'models', 'pack-mha');
+
+function findRoot(folder: string): string {
+  if (existsSync(path.join(folder, 'package.json'))) return folder;
+  return findRoot(path.dirname(folder));
+}
+
+export interface LoadedModels {
+  readonly packed: PreTrainedModel & PackedModel;
+  readonly processor: Processor;
+}
+
+/**
+ * Loads a model for packing, and its processor.
+ *
+ * @param model a folder in transformers.js layout, or a model id
+ * @throws {AttentionPackError} if it cannot be found or is not an image-text-to-text model
+ */
+export async function loadPacked(model: string, options: PackedOptions & LoadOptions): Promise<LoadedModels> {
+  env.logLevel = LogLevel.ERROR;
+  checkModel(model);
+  return explain(model, async () => ({
+    processor: await AutoProcessor.from_pretrained(model),
+    packed: await packed(AutoModelForImageTextToText, model, options),
+  }));
+}
+
+/** The same weights in a stock model of transformers.js. */
+export async function loadDense(model: string, options: LoadOptions): Promise<PreTrainedModel> {
+  return explain(model, () => AutoModelForImageTextToText.from_pretrained(model, options as never));
+}
+
+/** dtype for the embedded model or as asked; others follow transformers.js's default. */
+export function dtypeOption(model: string, dtype: string | undefined): LoadOptions {
+  if (dtype !== undefined && !DTYPES.some((known) => known === dtype)) {
+    throw new AttentionPackError(`--dtype must be one of ${DTYPES.join(', ')}; got '${dtype}'`);
+  }
+  const chosen = dtype ?? configuredDtype(model);
+  return chosen === undefined ? {} : { dtype: chosen };
+}
+
+/** What the model's config.json says under `transformers.js_config`. */
+function configuredDtype(model: string): string | undefined {
+  const file = path.join(model, 'config.json');
+  if (!existsSync(file)) return undefined;
+  const config = JSON.parse(readFileSync(file, 'utf8')) as { 'transformers.js_config'?: { dtype?: string } };
+  return config['transformers.js_config']?.dtype;
+}
+
+/** A path that is not there would otherwise be asked for at a hub. */
+function checkModel(model: string): void {
+  if (existsSync(model)) {
+    if (!statSync(model).isDirectory())
+      throw new AttentionPackError(`${model} is a file; give the folder that holds config.json and onnx/`);
+    if (!existsSync(path.join(model, 'config.json')))
+      throw new AttentionPackError(
+        `${model} has no config.json; give a folder in transformers.js layout ('attentionpack convert' makes one)`,
+      );
+  } else if (!/^[\w.-]+\/[\w.-]+$/.test(model) || model.startsWith('.')) {
+    throw new AttentionPackError(`model '${model}' is neither a folder nor an id of the form owner/name`);
+  }
+}
+
+/** Turns what transformers.js throws for a model it cannot find or load into one line. */
+async function explain<T>(model: string, load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    if (cause instanceof AttentionPackError) throw cause;
+    const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new AttentionPackError(`model '${model}' could not be loaded: ${reason}`, { cause });
+  }
+}
+
+/**
+ * Reads picture files.
+ *
+ * @throws {AttentionPackError} naming the file that is missing, or is no picture
+ */
+export async function readImages(files: readonly string[]): Promise<RawImage[]> {
+  const images: RawImage[] = [];
+  for (const file of files) {
+    if (!existsSync(file)) throw new AttentionPackError(`image '${file}' does not exist`);
+    if (!statSync(file).isFile()) throw new AttentionPackError(`image '${file}' is not a file`);
+    try {
+      images.push((await RawImage.read(file)).rgb());
+    } catch (cause) {
+      const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
+      throw new AttentionPackError(`image '${file}' cannot be read: ${reason}; give a PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG file`, {
+        cause,
+      });
+    }
+  }
+  return images;
+}

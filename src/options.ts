@@ -1,0 +1,111 @@
+/** Every option once: type, prose, default, check. */
+import { AttentionPackError } from './errors.ts';
+import { BASIS_TYPES, type BasisType, CODE_TYPES, type CodeType, type ModelShape, ROTARY_MODES, type RotaryMode } from './shape.ts';
+
+/** When a complete image leaves the dense window for the packed part. */
+export const COMPACT_AT = ['context', 'span'] as const;
+export type CompactAt = (typeof COMPACT_AT)[number];
+
+/** Ranks of keys and of values. */
+export interface Ranks {
+  readonly keys: number;
+  readonly values: number;
+}
+
+/** How one cache packs. Every field has a default; see each. */
+export interface CacheOptions {
+  /**
+   * Columns of the codes: one number for keys and values, or one each. An image of T tokens keeps min(T, rank) columns; its bytes per layer are
+   * (T + W)·rank elements for keys and again for values, against 2·T·W dense. Default: 64, the paper's, or W where that is smaller.
+   */
+  readonly rank?: number | Ranks;
+  /**
+   * One of: *context* (default; the paper's): all images of a prompt are packed together after the last of them, so that they see one another
+   * exactly, and the dense rows of all of them exist for a while; *span*: each image is packed as soon as its last token was seen, so that
+   * at most one image is dense at a time, and later images see earlier ones packed. Text behind the images, and so the first answer
+   * token, always reads packed images.
+   */
+  readonly compactAt?: CompactAt;
+  /** This many tokens at the start of the sequence are never packed; attention sinks there. Default 4. */
+  readonly sink?: number;
+  /** Image tokens among this many most recent tokens stay dense for now. Default 0. */
+  readonly recent?: number;
+  /** Most tokens in one run of the decoder during prefill. Attention probabilities take H·N·(T + S) floats, so wide models want less. Default 256. */
+  readonly chunk?: number;
+  /** Seed of the randomised SVD. Default 0. */
+  readonly seed?: number;
+}
+
+/** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
+export interface GraphOptions {
+  /** See {@link RotaryMode}. Default: `rotate-late` where the graph allows it, `post-rope` otherwise; the report says which. */
+  readonly rotary?: RotaryMode;
+  /** Element type of codes. `float16` halves and `int8` quarters them against `float32`; a Cast turns them back at each step. Default `float32`. */
+  readonly codes?: CodeType;
+  /** Element type of bases. Default `float32`. */
+  readonly basis?: BasisType;
+}
+
+export interface PackedOptions extends CacheOptions, GraphOptions {}
+
+/** Options after the border: complete, checked, trusted. */
+export interface ResolvedCacheOptions {
+  readonly rank: Ranks;
+  readonly compactAt: CompactAt;
+  readonly sink: number;
+  readonly recent: number;
+  readonly chunk: number;
+  readonly seed: number;
+}
+
+/** The paper's rank for LLaVA-1.5-7B. */
+const PAPER_RANK = 64;
+
+/**
+ * Checks cache options against a model and fills in defaults.
+ *
+ * @throws {AttentionPackError} for a rank beyond the model's width, negative or fractional counts, unknown names.
+ */
+export function resolveCacheOptions(options: CacheOptions, shape: ModelShape): ResolvedCacheOptions {
+  const narrowest = Math.min(...shape.layers.map((layer) => layer.numKvHeads * layer.headDim));
+  const rank = options.rank ?? Math.min(PAPER_RANK, narrowest);
+  const ranks = typeof rank === 'number' ? { keys: rank, values: rank } : rank;
+  for (const side of ['keys', 'values'] as const) {
+    count(`rank of ${side}`, ranks[side], 1);
+    const layer = shape.layers.find((candidate) => ranks[side] > candidate.numKvHeads * candidate.headDim);
+    if (layer) {
+      const width = layer.numKvHeads * layer.headDim;
+      throw new AttentionPackError(
+        `rank ${ranks[side]} exceeds the ${width} columns of layer ${layer.index}'s ${side}; use rank <= ${width}`,
+      );
+    }
+  }
+  return {
+    rank: ranks,
+    compactAt: oneOf('compactAt', options.compactAt ?? 'context', COMPACT_AT),
+    sink: count('sink', options.sink ?? 4, 0),
+    recent: count('recent', options.recent ?? 0, 0),
+    chunk: count('chunk', options.chunk ?? 256, 1),
+    seed: count('seed', options.seed ?? 0, 0),
+  };
+}
+
+/** @throws {AttentionPackError} for unknown names. */
+export function checkGraphOptions(options: GraphOptions): GraphOptions {
+  if (options.rotary !== undefined) oneOf('rotary', options.rotary, ROTARY_MODES);
+  if (options.codes !== undefined) oneOf('codes', options.codes, CODE_TYPES);
+  if (options.basis !== undefined) oneOf('basis', options.basis, BASIS_TYPES);
+  return options;
+}
+
+function count(name: string, value: number, least: number): number {
+  if (!Number.isInteger(value) || value < least) throw new AttentionPackError(`${name} must be a whole number >= ${least}, got ${value}`);
+  return value;
+}
+
+/** @throws {AttentionPackError} naming the value and what is allowed. */
+export function oneOf<const T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (!found) throw new AttentionPackError(`${name} must be one of ${allowed.join(', ')}; got '${value}'`);
+  return found;
+}
