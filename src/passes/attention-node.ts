@@ -3,7 +3,7 @@
  *
  * Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention
  */
-import { codesName, type Side, windowName } from '../contract.ts';
+import { codesName, windowName } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import {
   attribute,
@@ -39,6 +39,8 @@ export interface AttentionNode {
   readonly attentionBias: string;
   /** Element type of query, key and value. */
   readonly type: DataType;
+  /** Element type of the graph inputs that hold the past. */
+  readonly windowType: DataType;
 }
 
 /** How keys and queries are turned inside the node. */
@@ -158,6 +160,7 @@ export function readAttention(editor: GraphEditor, node: Node): AttentionNode | 
     rotary,
     attentionBias: input('attention_bias'),
     type: past.type,
+    windowType: past.windowType,
   };
 }
 
@@ -165,37 +168,65 @@ function shown(node: Node, name: string): string {
   return stringAttribute(node, name, '') || String(attribute(node, name)?.i ?? attribute(node, name)?.f);
 }
 
-/** Layer index, type and head dimension from the graph inputs that hold the past; a string is the reason why not. */
-function readPast(editor: GraphEditor, key: string, value: string): { index: number; type: DataType; headDim: number } | string {
+interface Past {
+  readonly index: number;
+  /** Element type of the graph inputs. */
+  readonly windowType: DataType;
+  /** Element type the node works in. */
+  readonly type: DataType;
+  readonly headDim: number;
+}
+
+/** Layer index, types and head dimension from the graph inputs that hold the past; a string is the reason why not. */
+function readPast(editor: GraphEditor, key: string, value: string): Past | string {
   if (!key || !value) return 'the node has no past_key and past_value';
-  const index = Number(/^past_key_values\.(\d+)\.key$/.exec(key)?.[1] ?? -1);
-  for (const [side, name] of [
-    ['key', key],
-    ['value', value],
-  ] as [Side, string][]) {
+  const pastKey = beforeCast(editor, key);
+  const pastValue = beforeCast(editor, value);
+  const index = Number(/^past_key_values\.(\d+)\.key$/.exec(pastKey.name)?.[1] ?? -1);
+  for (const [side, { name }] of [
+    ['key', pastKey],
+    ['value', pastValue],
+  ] as const) {
     if (index < 0 || name !== windowName(index, side) || !editor.input(name)) {
       return `past_${side} is '${name}', not the graph input past_key_values.N.${side}`;
     }
   }
   if (editor.input(codesName(index, 'key'))) return 'the graph is packed already';
-  const type = elementType(editor.input(key));
-  if (type !== DataType.FLOAT && type !== DataType.FLOAT16)
-    return `past_key has element type ${type}; only float32 and float16 are supported`;
-  if (elementType(editor.input(value)) !== type) return 'past_key and past_value differ in element type';
-  const headDim: Dim | undefined = dimsOfValue(editor.input(key))?.[3];
-  if (typeof headDim !== 'number') return `'${key}' does not declare its head dimension`;
-  if (dimsOfValue(editor.input(value))?.[3] !== headDim) return 'keys and values differ in head dimension';
-  return { index, type, headDim };
+  const [keyInput, valueInput] = [editor.input(pastKey.name), editor.input(pastValue.name)];
+  const windowType = elementType(keyInput);
+  if (!isFloat(windowType)) return `past_key has element type ${windowType}; only float32 and float16 are supported`;
+  const type = pastKey.type ?? windowType;
+  if (!isFloat(type)) return `it works in element type ${type}; only float32 and float16 are supported`;
+  if (elementType(valueInput) !== windowType || (pastValue.type ?? windowType) !== type)
+    return 'past_key and past_value differ in element type';
+  const headDim: Dim | undefined = dimsOfValue(keyInput)?.[3];
+  if (typeof headDim !== 'number') return `'${pastKey.name}' does not declare its head dimension`;
+  if (dimsOfValue(valueInput)?.[3] !== headDim) return 'keys and values differ in head dimension';
+  return { index, windowType, type, headDim };
 }
 
-/** The graph outputs fed by present_key and present_value; a string is the reason why they cannot go. */
+const isFloat = (type: DataType | undefined): type is DataType => type === DataType.FLOAT || type === DataType.FLOAT16;
+
+/** fp16 exports may keep the past in one type and attend in another, with a Cast between. */
+function beforeCast(editor: GraphEditor, value: string): { name: string; type?: DataType } {
+  const producer = editor.producer(value);
+  if (producer?.opType !== 'Cast') return { name: value };
+  return { name: producer.input?.[0] ?? '', type: intAttribute(producer, 'to', 0) };
+}
+
+/** The graph outputs that present_key and present_value feed, straight or through a Cast; a string is the reason why they cannot go. */
 function readPresents(editor: GraphEditor, node: Node): string[] | string {
-  const presents = (node.output ?? []).slice(1, 3).filter(Boolean);
-  for (const present of presents) {
-    const [reader] = editor.consumers(present);
-    if (reader) return `'${present}', the whole past, is read by '${nodeName(reader)}'`;
+  const outputs: string[] = [];
+  for (const present of (node.output ?? []).slice(1, 3).filter(Boolean)) {
+    if (editor.output(present)) outputs.push(present);
+    for (const reader of editor.consumers(present)) {
+      const result = reader.output?.[0] ?? '';
+      const isLastCast = reader.opType === 'Cast' && editor.output(result) && editor.consumers(result).length === 0;
+      if (!isLastCast) return `'${present}', the whole past, is read by '${nodeName(reader)}'`;
+      outputs.push(result);
+    }
   }
-  return presents;
+  return outputs;
 }
 
 function readRotary(editor: GraphEditor, node: Node, headDim: number): Rotary | string {

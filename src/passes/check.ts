@@ -30,7 +30,7 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
   const rotary = wanted ?? (attentions.every((attention) => attention.rotary) ? 'rotate-late' : 'post-rope');
   refused.push(
     ...refuseHiddenNodes(model),
-    ...attentions.flatMap((attention) => refuseForeignBias(editor, attention)),
+    ...refuseForeignBias(editor, attentions),
     ...refuseReadersOfPast(editor),
     ...refuseGraph(model, editor, attentions.length + refused.length),
     ...refuseMixture(attentions),
@@ -70,7 +70,8 @@ function refuseMixture(attentions: readonly AttentionNode[]): Refusal[] {
   const seen = new Set<number>();
   return attentions.flatMap((attention) => {
     const refuse = (reason: string): Refusal[] => [{ node: nodeName(attention.node), reason }];
-    if (attention.type !== first?.type) return refuse('its element type is not that of the first layer');
+    if (attention.type !== first?.type || attention.windowType !== first.windowType)
+      return refuse('its element type is not that of the first layer');
     if (seen.has(attention.shape.index)) return refuse(`past_key_values.${attention.shape.index} is read by two attention nodes`);
     seen.add(attention.shape.index);
     return [];

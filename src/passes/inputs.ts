@@ -12,7 +12,7 @@ import {
   windowName,
 } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
-import { DataType, type Dim, dimsOfValue, type GraphEditor } from '../onnx/index.ts';
+import { DataType, type Dim, dimsOfValue, type GraphEditor, intAttribute, type Node } from '../onnx/index.ts';
 import { ELEMENT, type Packing } from './attention.ts';
 import { type AttentionNode, isAttention, nodeName } from './attention-node.ts';
 import { ATTENTION_MASK, type Shared } from './mask.ts';
@@ -58,25 +58,30 @@ export function replaceOutputs(editor: GraphEditor, attentions: readonly Attenti
  * Exporters count the past by it to number positions; after the rewrite the window's own shape says something else.
  */
 export function answerPastShapes(editor: GraphEditor, attentions: readonly AttentionNode[], shared: Shared): void {
-  for (const { shape, node } of attentions) {
+  for (const { shape } of attentions) {
     for (const side of SIDES) {
-      for (const reader of editor.consumers(windowName(shape.index, side))) {
-        if (reader === node) continue;
-        reader.opType = 'Identity';
-        reader.input = [shared.pastShape(shape.numKvHeads, shape.headDim)];
+      for (const reader of editor.consumers(windowName(shape.index, side)).filter(isShape)) {
+        const [start, end] = [intAttribute(reader, 'start', 0), intAttribute(reader, 'end', PAST_RANK)];
+        reader.opType = 'Slice';
+        reader.input = [shared.pastShape(shape.numKvHeads, shape.headDim), editor.ints([start]), editor.ints([end])];
+        reader.attribute = [];
       }
     }
   }
 }
 
-/** Readers of the past that are neither attention nor a plain Shape. */
+const PAST_RANK = 4;
+
+const isShape = (node: Node): boolean => node.opType === 'Shape' && !node.domain;
+
+/** Readers of the past that are neither attention nor Shape. */
 export function refuseReadersOfPast(editor: GraphEditor): Refusal[] {
   const refusals: Refusal[] = [];
   for (const { name } of editor.graph.input ?? []) {
     if (!name || !/^past_key_values\.\d+\.(key|value)$/.test(name)) continue;
     for (const reader of editor.consumers(name)) {
-      const isPlainShape = reader.opType === 'Shape' && !reader.domain && !reader.attribute?.length;
-      if (isAttention(reader) || isPlainShape) continue;
+      const isCastForAttention = reader.opType === 'Cast' && editor.consumers(reader.output?.[0] ?? '').every(isAttention);
+      if (isAttention(reader) || isShape(reader) || isCastForAttention) continue;
       refusals.push({ node: nodeName(reader), reason: `${reader.opType} reads '${name}'; only GroupQueryAttention's past can be packed` });
     }
   }
