@@ -1,7 +1,7 @@
 /** External data: where a tensor's bytes lie when they are not in its message, checked so that no path leaves the model's folder. */
-import { copyFileSync, existsSync, linkSync, realpathSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { FileFormatError } from '../errors.ts';
+import { AttentionPackError, FileFormatError } from '../errors.ts';
 import type { ModelFile } from './file.ts';
 import { DataLocation, type Tensor } from './proto.ts';
 import { eachTensor } from './visit.ts';
@@ -52,12 +52,13 @@ export function externalFile(modelPath: string, location: string): string {
   if (!isInside(realpathSync(folder), path.join(realpathSync(path.dirname(file)), path.basename(file)))) {
     throw new FileFormatError(modelPath, `external data path '${location}' leaves the model's folder through a link`);
   }
+  if (!statSync(file).isFile()) throw new FileFormatError(modelPath, `external data path '${location}' is not a file`);
   return file;
 }
 
 function isInside(folder: string, file: string): boolean {
   const relative = path.relative(folder, file);
-  return relative !== '' && !relative.startsWith('..') && !path.isAbsolute(relative);
+  return relative !== '' && relative !== '..' && !relative.startsWith(`..${path.sep}`) && !path.isAbsolute(relative);
 }
 
 /** Checks that a range lies inside its file and gives its length in bytes. */
@@ -86,13 +87,21 @@ export function externalLocations(file: ModelFile): string[] {
 /**
  * Puts the model's external data beside a rewritten copy in `folder`: a hard link, or a copy where the file system has no links.
  *
- * Symbolic links are not used: ONNX Runtime refuses external data whose real path leaves the model's folder.
+ * Symbolic links are not used: ONNX Runtime refuses external data whose real path leaves the model's folder. A file of that name and size
+ * that is already there is taken to be the same one. Weights inside the source file count if `weights` is `refer`; give what `writeModel` got.
+ *
+ * @throws {AttentionPackError} if another file of that name is in the way.
  */
-export function linkExternalData(file: ModelFile, folder: string): void {
+export function linkExternalData(file: ModelFile, folder: string, weights: 'copy' | 'refer' = 'refer'): void {
   for (const location of externalLocations(file)) {
+    if (weights === 'copy' && location === path.basename(file.path)) continue;
     const source = realpathSync(externalFile(file.path, location));
     const target = path.join(folder, location);
-    if (existsSync(target)) continue;
+    if (existsSync(target)) {
+      if (statSync(target).size === statSync(source).size) continue;
+      throw new AttentionPackError(`${target} exists and is not ${source} (other size); remove it or choose another folder`);
+    }
+    mkdirSync(path.dirname(target), { recursive: true });
     try {
       linkSync(source, target);
     } catch {
