@@ -1,7 +1,9 @@
 /** Attributes of nodes as plain values, both ways. */
+import Long from 'long';
+import { assert } from '../errors.ts';
 import { type Attribute, AttributeType, type Graph, type Node, type Tensor } from './proto.ts';
 
-/** Says that a number is a FLOAT attribute; a plain number is an INT. */
+/** Says that a number is a FLOAT attribute; a plain number is an INT, a bigint one of the full 64 bits. */
 export interface FloatValue {
   readonly float: number;
 }
@@ -19,8 +21,14 @@ export type AttributeValue =
 const text = new TextEncoder();
 
 export function makeAttribute(name: string, value: AttributeValue): Attribute {
-  if (typeof value === 'number') return { name, type: AttributeType.INT, i: value };
-  if (typeof value === 'bigint') return { name, type: AttributeType.INT, i: Number(value) };
+  if (typeof value === 'number') {
+    assert(Number.isSafeInteger(value), `attribute ${name} = ${value} is no integer: write float(${value}), or a bigint beyond 2^53`);
+    return { name, type: AttributeType.INT, i: value };
+  }
+  if (typeof value === 'bigint') {
+    assert(BigInt.asIntN(64, value) === value, `attribute ${name} = ${value} does not fit 64 bits`);
+    return { name, type: AttributeType.INT, i: Long.fromString(value.toString()) };
+  }
   if (typeof value === 'string') return { name, type: AttributeType.STRING, s: text.encode(value) };
   if ('float' in value) return { name, type: AttributeType.FLOAT, f: value.float };
   if ('tensor' in value) return { name, type: AttributeType.TENSOR, t: value.tensor };

@@ -6,8 +6,8 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { FileFormatError } from '../errors.ts';
-import { type ExternalRange, externalFile, externalRange, setExternal } from './external.ts';
+import { AttentionPackError, FileFormatError } from '../errors.ts';
+import { checkedLength, type ExternalRange, externalFile, externalLocations, externalRange, setExternal } from './external.ts';
 import { type Model, ModelProto, type Tensor, TensorProto } from './proto.ts';
 import { type ByteSource, bytesSource, fields, gather, header, type Piece, swapTensors } from './wire.ts';
 
@@ -61,6 +61,8 @@ function decode(bytes: Uint8Array, name: string): Model {
   if (!model.graph || !model.irVersion) {
     throw new FileFormatError(name, 'not an ONNX model: it has no graph or no ir_version');
   }
+  // Serialisers write fields by number, so a file cut right after its graph is still a message, but no longer a model.
+  if (!model.opsetImport?.length) throw new FileFormatError(name, 'cut short, or not an ONNX model: it imports no operator set');
   return model;
 }
 
@@ -88,14 +90,18 @@ function leaveInFile(source: ByteSource, location: string, start: number, end: n
  * see `linkExternalData`.
  *
  * @throws {FileFormatError} if weights to be copied are missing or out of range.
+ * @throws {AttentionPackError} if `refer` would make the new file refer to itself.
  */
 export async function writeModel(file: ModelFile, target: string, weights: 'copy' | 'refer' = 'copy'): Promise<void> {
-  const skeleton = bytesSource(encodeModel(file.model));
   const own = path.basename(file.path);
+  if (weights === 'refer' && path.basename(target) === own && externalLocations(file).includes(own)) {
+    throw new AttentionPackError(`${target} cannot refer to weights inside ${file.path}: give it another name, or copy the weights`);
+  }
+  const skeleton = bytesSource(encodeModel(file.model));
   const pieces: Piece[] =
     weights === 'refer'
       ? [{ offset: 0, length: skeleton.size }]
-      : swapTensors(skeleton, (start, end) => bringHome(skeleton, own, start, end));
+      : swapTensors(skeleton, (start, end) => bringHome(skeleton, file.path, start, end));
   const temporary = `${target}.${process.pid}.part`;
   try {
     await writePieces(temporary, skeleton, pieces, file);
@@ -118,13 +124,15 @@ class FileRange {
   }
 }
 
-function bringHome(skeleton: ByteSource, own: string, start: number, end: number): Piece[] | undefined {
+/** The tensor with its raw data in it, if that lies in the source file. */
+function bringHome(skeleton: ByteSource, source: string, start: number, end: number): Piece[] | undefined {
   const tensor = TensorProto.decode(skeleton.read(start, end - start)) as Tensor;
   const range = externalRange(tensor);
-  if (range?.location !== own) return undefined;
+  if (range?.location !== path.basename(source)) return undefined;
+  const length = checkedLength(source, tensor.name ?? '', range);
   delete tensor.externalData;
   delete tensor.dataLocation;
-  return [TensorProto.encode(tensor).finish(), header(RAW_DATA, range.length), new FileRange(range)];
+  return [TensorProto.encode(tensor).finish(), header(RAW_DATA, length), new FileRange({ ...range, length })];
 }
 
 async function writePieces(target: string, skeleton: ByteSource, pieces: Piece[], file: ModelFile): Promise<void> {
@@ -132,15 +140,15 @@ async function writePieces(target: string, skeleton: ByteSource, pieces: Piece[]
   const inputs = new Map<string, FileSource>();
   try {
     for (const piece of pieces) {
-      if (piece instanceof Uint8Array) await out.write(piece);
+      if (piece instanceof Uint8Array) await out.writeFile(piece);
       else if (piece instanceof FileRange) {
         const { location, offset, length } = piece.range;
         let input = inputs.get(location);
         if (!input) inputs.set(location, (input = openSource(externalFile(file.path, location))));
         for (let done = 0; done < length; done += COPY_BYTES) {
-          await out.write(input.read(offset + done, Math.min(COPY_BYTES, length - done)));
+          await out.writeFile(input.read(offset + done, Math.min(COPY_BYTES, length - done)));
         }
-      } else await out.write(skeleton.read(piece.offset, piece.length));
+      } else await out.writeFile(skeleton.read(piece.offset, piece.length));
     }
     await out.sync();
   } finally {
@@ -164,7 +172,12 @@ export function openSource(file: string): FileSource {
   } catch (cause) {
     throw new FileFormatError(file, (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file' : String(cause), { cause });
   }
-  const { size } = fstatSync(fd);
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) {
+    closeSync(fd);
+    throw new FileFormatError(file, stat.isDirectory() ? 'is a folder; name the .onnx file in it' : 'is not a file');
+  }
+  const { size } = stat;
   let window: Uint8Array = new Uint8Array(0);
   let windowStart = 0;
   const pull = (offset: number, length: number): Uint8Array => {

@@ -115,7 +115,8 @@ export class GraphEditor {
 
   /** A constant float scalar in the given type, shared. */
   scalar(value: number, type: DataType = DataType.FLOAT): string {
-    const key = `const_${type === DataType.FLOAT16 ? 'f16' : 'f32'}_${String(value).replaceAll('-', 'm')}`;
+    const digits = Object.is(value, -0) ? '-0' : String(value);
+    const key = `const_${type === DataType.FLOAT16 ? 'f16' : 'f32'}_${digits.replaceAll('-', 'm')}`;
     return this.#constant(key, (name) => floatTensor(name, [], [value], type));
   }
 
@@ -216,6 +217,7 @@ function captured(body: Graph): string[] {
   const made = new Set([
     ...(body.input ?? []).map((input) => input.name ?? ''),
     ...(body.initializer ?? []).map((tensor) => tensor.name ?? ''),
+    ...(body.sparseInitializer ?? []).map((tensor) => tensor.values?.name ?? ''),
     ...(body.node ?? []).flatMap((node) => node.output ?? []),
   ]);
   const read = [
@@ -232,7 +234,9 @@ function reads(body: Graph, value: string): boolean {
 function namesIn(graph: Graph): Set<string> {
   const names = new Set<string>();
   for (const g of graphs(graph)) {
-    for (const list of [g.input, g.output, g.initializer, g.valueInfo]) for (const { name } of list ?? []) if (name) names.add(name);
+    const sparse = (g.sparseInitializer ?? []).map((tensor) => tensor.values ?? {});
+    for (const list of [g.input, g.output, g.initializer, g.valueInfo, sparse])
+      for (const { name } of list ?? []) if (name) names.add(name);
     for (const node of g.node ?? [])
       for (const name of [node.name, ...(node.input ?? []), ...(node.output ?? [])]) if (name) names.add(name);
   }

@@ -1,9 +1,13 @@
 /** The ONNX messages under short names, with the codec set so that fields newer than our schema survive. */
-import { Reader } from 'protobufjs/minimal.js';
+import Long from 'long';
+import { configure, Reader, util } from 'protobufjs/minimal.js';
 import { onnx } from './proto/onnx-ml.js';
 
 // Without this, protobufjs drops fields that onnx-ml.proto does not name and a rewritten model would silently lose them.
 Reader.discardUnknown = false;
+// protobufjs looks for Long at run time and goes on without it: in a bundle, 64-bit integers would then be rounded to 53 bits.
+util.Long = Long;
+configure();
 
 export const ModelProto: typeof onnx.ModelProto = onnx.ModelProto;
 export const GraphProto: typeof onnx.GraphProto = onnx.GraphProto;
