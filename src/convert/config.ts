@@ -98,8 +98,9 @@ function readText(fields: Fields, rootTied: boolean): TextShape {
     throw new AttentionPackError(`${fields.where}: ${numHeads} attention heads are not a multiple of ${numKvHeads} key/value heads`);
   }
   const headDim = fields.count('head_dim', hidden / numHeads);
-  if (headDim % 8 !== 0)
-    throw new AttentionPackError(`${fields.where}: head_dim ${headDim} is not a multiple of 8, as rotary attention needs`);
+  if (headDim % 16 !== 0) {
+    throw new AttentionPackError(`${fields.where}: head_dim is ${headDim}; GroupQueryAttention of ONNX Runtime needs a multiple of 16`);
+  }
   const maxPositions = fields.count('max_position_embeddings', isQwen ? 32768 : 2048);
   const attentionBias = fields.boolean('attention_bias', false);
   return {

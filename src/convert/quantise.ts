@@ -95,7 +95,7 @@ function quantise4(
 }
 
 function clamp(code: number, top: number): number {
-  return code < 0 ? 0 : code > top ? top : code;
+  return Math.max(0, Math.min(code, top));
 }
 
 /** The matrix [N, K] a quantised one stands for. The slow true version; tests compare graphs against it. */
