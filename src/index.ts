@@ -7,7 +7,7 @@ export { AttentionPackError, FileFormatError, type Refusal, RefusedGraphError } 
 export { type LoadOptions, type ModelClass, packed } from './load.ts';
 export { type Agreement, agreement } from './loyalty.ts';
 export { type ModelFile, readModel, writeModel } from './onnx/index.ts';
-export type { CacheOptions, CompactAt, GraphOptions, PackedOptions, Ranks } from './options.ts';
+export type { BasisPer, CacheOptions, CompactAt, GraphOptions, PackedOptions, Ranks } from './options.ts';
 export { type Message, type MessagePart, type Prompt, prompt, question } from './prompt.ts';
 export { type RewriteOptions, type RewriteReport, readShape, rewrite } from './rewrite.ts';
 export type { BasisType, CodeType, LayerShape, ModelShape, RotaryMode } from './shape.ts';

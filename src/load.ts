@@ -1,7 +1,7 @@
 /** Loads a model for packing: transformers.js does it as always, and its decoder session is made from the rewritten graph. */
 import path from 'node:path';
 import type { PreTrainedModel } from '@huggingface/transformers';
-import type { PackedGraph } from './cache/store.ts';
+import type { PackedGraph } from './cache/feeds.ts';
 import { PackedSession } from './decode.ts';
 import { createEncoder, type Encoder } from './encode/factor.ts';
 import { AttentionPackError, RefusedGraphError } from './errors.ts';
@@ -25,7 +25,7 @@ export interface ModelClass<M extends PreTrainedModel = PreTrainedModel> {
   from_pretrained(idOrPath: string, options?: Record<string, unknown>): Promise<M>;
 }
 
-const CACHE_OPTIONS = ['rank', 'compactAt', 'sink', 'recent', 'chunk', 'seed'] as const;
+const CACHE_OPTIONS = ['rank', 'compactAt', 'basisPer', 'sink', 'recent', 'chunk', 'seed'] as const;
 const GRAPH_OPTIONS = ['rotary', 'codes', 'basis'] as const;
 
 /**

@@ -6,6 +6,10 @@ import { BASIS_TYPES, type BasisType, CODE_TYPES, type CodeType, type ModelShape
 export const COMPACT_AT = ['context', 'span'] as const;
 export type CompactAt = (typeof COMPACT_AT)[number];
 
+/** Which tokens share a basis. */
+export const BASIS_PER = ['image', 'context'] as const;
+export type BasisPer = (typeof BASIS_PER)[number];
+
 /** Ranks of keys and of values. */
 export interface Ranks {
   readonly keys: number;
@@ -26,6 +30,12 @@ export interface CacheOptions {
    * token, always reads packed images.
    */
   readonly compactAt?: CompactAt;
+  /**
+   * One of: *image* (default; the paper's): each image is factored alone and brings its own basis, W·rank elements per layer for keys and again
+   * for values; *context*: the images packed together, all of one prompt, share one. With many small images the bases are most of the bytes,
+   * so sharing pays for a far higher rank. Needs `compactAt: 'context'`.
+   */
+  readonly basisPer?: BasisPer;
   /** This many tokens at the start of the sequence are never packed; attention sinks there. Default 4. */
   readonly sink?: number;
   /** Image tokens among this many most recent tokens stay dense for now. Default 0. */
@@ -52,6 +62,7 @@ export interface PackedOptions extends CacheOptions, GraphOptions {}
 export interface ResolvedCacheOptions {
   readonly rank: Ranks;
   readonly compactAt: CompactAt;
+  readonly basisPer: BasisPer;
   readonly sink: number;
   readonly recent: number;
   readonly chunk: number;
@@ -80,9 +91,17 @@ export function resolveCacheOptions(options: CacheOptions, shape: ModelShape): R
       );
     }
   }
+  const compactAt = oneOf('compactAt', options.compactAt ?? 'context', COMPACT_AT);
+  const basisPer = oneOf('basisPer', options.basisPer ?? 'image', BASIS_PER);
+  if (basisPer === 'context' && compactAt !== 'context') {
+    throw new AttentionPackError(
+      `basisPer 'context' needs compactAt 'context', got '${compactAt}'; images packed one by one cannot share a basis`,
+    );
+  }
   return {
     rank: ranks,
-    compactAt: oneOf('compactAt', options.compactAt ?? 'context', COMPACT_AT),
+    compactAt,
+    basisPer,
     sink: count('sink', options.sink ?? 4, 0),
     recent: count('recent', options.recent ?? 0, 0),
     chunk: count('chunk', options.chunk ?? 256, 1),

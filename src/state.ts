@@ -1,5 +1,5 @@
 /** What a packed model knows of itself; caches read it from the model they are made for. */
-import type { PackedGraph } from './cache/store.ts';
+import type { PackedGraph } from './cache/feeds.ts';
 import type { Encoder } from './encode/factor.ts';
 import type { ResolvedCacheOptions } from './options.ts';
 import type { RewriteReport } from './rewrite.ts';

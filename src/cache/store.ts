@@ -1,54 +1,23 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
-import {
-  basisName,
-  codesName,
-  newRowsName,
-  PACKED_POSITIONS,
-  PACKED_SLOTS,
-  PRESENT_POSITIONS,
-  rawKeysName,
-  WINDOW_SLOTS,
-  windowName,
-} from '../contract.ts';
+import { newRowsName } from '../contract.ts';
 import type { Encoder, Factors } from '../encode/factor.ts';
 import { fromFloat16 } from '../encode/quantise.ts';
 import { AttentionPackError, assert } from '../errors.ts';
 import type { ResolvedCacheOptions } from '../options.ts';
 import { Tensor } from '../ort.ts';
 import type { Span } from '../prefill.ts';
-import type { BasisType, CodeType, ModelShape, RotaryMode } from '../shape.ts';
+import { makeFeeds, type PackedGraph } from './feeds.ts';
 import { type Extents, type Footprint, footprint } from './footprint.ts';
-import { type NewSegment, PackedPart, type PackedSide } from './packed.ts';
+import { type NewSegment, PackedPart } from './packed.ts';
+import { dueSpans, factoredTogether, keepRawKeys, type OpenSpan, type Outputs, openSpan, outputRows } from './spans.ts';
 import { TokenLog } from './tokens.ts';
 import { DenseWindow, type Rows, type WindowArray } from './window.ts';
-
-/** How the decoder that reads this cache was rewritten. */
-export interface PackedGraph {
-  readonly shape: ModelShape;
-  readonly rotary: RotaryMode;
-  readonly codes: CodeType;
-  readonly basis: BasisType;
-  /** Whether the provider runs tensors without elements; if not, one masked row stands for none. */
-  readonly emptyTensors: boolean;
-}
-
-/** An image whose tokens are (partly) in the window. Slots [start, end) of sequence b. */
-interface OpenSpan {
-  readonly sequence: number;
-  readonly start: number;
-  readonly end: number;
-  /** Keys before rotary embedding, one [T, W] per layer; empty in `post-rope`. */
-  readonly rawKeys: readonly Float32Array[];
-  readonly positions: number[];
-}
 
 /** Mean over layers of the share of energy that packing left out. */
 export interface LostEnergy {
   readonly keys: number;
   readonly values: number;
 }
-
-type Outputs = Readonly<Record<string, Tensor>>;
 
 export class CacheStore {
   readonly graph: PackedGraph;
@@ -59,9 +28,10 @@ export class CacheStore {
   #spans: OpenSpan[] = [];
   #tokens: TokenLog | undefined;
   #lost = { keys: 0, values: 0, factors: 0 };
+  #packedSpans = 0;
   #packedTokens = 0;
   #compactMs = 0;
-  #fixedFeeds: Record<string, Tensor> | undefined;
+  #feeds: Record<string, Tensor> | undefined;
 
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
     this.graph = graph;
@@ -85,7 +55,7 @@ export class CacheStore {
 
   /** Images in the packed part, over all sequences. */
   get packedSpans(): number {
-    return this.#packed?.counts.reduce((sum, count) => sum + count, 0) ?? 0;
+    return this.#packedSpans;
   }
 
   /** Milliseconds spent packing so far. */
@@ -135,58 +105,16 @@ export class CacheStore {
         const start = Math.max(at + span.start, this.options.sink);
         const end = at + span.end;
         if (start >= end) continue;
-        const rawKeys =
-          this.graph.rotary === 'rotate-late'
-            ? this.graph.shape.layers.map((layer) => new Float32Array((end - start) * layer.numKvHeads * layer.headDim))
-            : [];
-        this.#spans.push({ sequence, start, end, rawKeys, positions: new Array<number>(end - start).fill(0) });
+        this.#spans.push(openSpan(this.graph, sequence, start, end));
       }
     });
   }
 
   /** The cache's inputs of the next run. The tensors view the cache's buffers; nothing is copied. */
   feeds(): Record<string, Tensor> {
-    this.#fixedFeeds ??= this.#makeFeeds();
-    return this.#fixedFeeds;
-  }
-
-  #makeFeeds(): Record<string, Tensor> {
-    const window = this.#window;
-    const packed = this.#packed;
-    assert(window && packed, 'feeds before begin');
-    const { batch } = window;
-    const { shape, rotary, emptyTensors } = this.graph;
-    const feeds: Record<string, Tensor> = {};
-    const rows = Math.max(window.capacity, emptyTensors ? 0 : 1);
-    const dummyWindow = rows > window.capacity;
-    feeds[WINDOW_SLOTS] = new Tensor('int64', dummyWindow ? new BigInt64Array(batch).fill(-1n) : window.slots, [batch, rows]);
-    const dummyPacked = packed.numSegments === 0 && !emptyTensors;
-    const segments = Math.max(1, packed.numSegments);
-    const tokens = dummyPacked ? 1 : packed.numTokens;
-    feeds[PACKED_SLOTS] = new Tensor('int64', dummyPacked ? new BigInt64Array(batch).fill(-1n) : packed.slots, [batch, segments * tokens]);
-    if (rotary === 'rotate-late') {
-      feeds[PACKED_POSITIONS] = new Tensor('int64', dummyPacked ? new BigInt64Array(batch) : packed.positions, [batch, segments * tokens]);
-    }
-    shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
-      const dense = window.layer(l);
-      for (const [name, array] of [
-        ['key', dense.keys],
-        ['value', dense.values],
-      ] as const) {
-        const filled = dummyWindow ? emptyLike(array, batch * numKvHeads * headDim) : array;
-        feeds[windowName(index, name)] = new Tensor(shape.windowType, filled as Float32Array, [batch, numKvHeads, rows, headDim]);
-      }
-      const layer = packed.layer(l);
-      for (const [name, side] of [
-        ['key', layer.keys],
-        ['value', layer.values],
-      ] as const) {
-        const { rank, codes, basis } = dummyPacked ? dummySide(side, batch, numKvHeads * headDim) : side;
-        feeds[codesName(index, name)] = new Tensor(this.graph.codes, codes as Float32Array, [batch, segments, tokens, rank]);
-        feeds[basisName(index, name)] = new Tensor(this.graph.basis, basis as Float32Array, [batch, segments, numKvHeads, rank, headDim]);
-      }
-    });
-    return feeds;
+    assert(this.#window && this.#packed, 'feeds before begin');
+    this.#feeds ??= makeFeeds(this.graph, this.#window, this.#packed);
+    return this.#feeds;
   }
 
   /** Takes in the outputs of a run over N new tokens. `mask[b][n]` is 0 for padding; `ids[b][n]` the token, -1 if unknown. */
@@ -196,7 +124,10 @@ export class CacheStore {
     const numTokens = mask[0]?.length ?? 0;
     const at = this.numSlots;
     const rows = this.graph.shape.layers.map(
-      ({ index }): Rows => ({ keys: floats(outputs, newRowsName(index, 'key')), values: floats(outputs, newRowsName(index, 'value')) }),
+      ({ index }): Rows => ({
+        keys: outputRows(outputs, newRowsName(index, 'key')),
+        values: outputRows(outputs, newRowsName(index, 'value')),
+      }),
     );
     const capacity = window.capacity;
     window.append(
@@ -204,34 +135,9 @@ export class CacheStore {
       numTokens,
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
     );
-    this.#keepRawKeys(outputs, at, numTokens);
+    if (this.graph.rotary === 'rotate-late') keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
     this.#tokens?.append(ids, mask);
-    if (window.capacity !== capacity) this.#fixedFeeds = undefined;
-  }
-
-  /** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run's outputs. */
-  #keepRawKeys(outputs: Outputs, at: number, numTokens: number): void {
-    if (this.graph.rotary !== 'rotate-late') return;
-    const open = this.#spans.filter((span) => span.start < at + numTokens && span.end > at);
-    if (!open.length) return;
-    const positions = outputs[PRESENT_POSITIONS]?.data as BigInt64Array | undefined;
-    assert(positions, `the decoder gave no ${PRESENT_POSITIONS}`);
-    for (const span of open) {
-      const from = Math.max(span.start, at);
-      const to = Math.min(span.end, at + numTokens);
-      for (let slot = from; slot < to; slot++) span.positions[slot - span.start] = Number(positions[span.sequence * numTokens + slot - at]);
-      this.graph.shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
-        const raw = floats(outputs, rawKeysName(index));
-        const target = span.rawKeys[l];
-        assert(target && raw instanceof Float32Array, 'raw keys are float32');
-        for (let h = 0; h < numKvHeads; h++) {
-          for (let slot = from; slot < to; slot++) {
-            const source = ((span.sequence * numKvHeads + h) * numTokens + slot - at) * headDim;
-            target.set(raw.subarray(source, source + headDim), ((slot - span.start) * numKvHeads + h) * headDim);
-          }
-        }
-      });
-    }
+    if (window.capacity !== capacity) this.#feeds = undefined;
   }
 
   /** Packs every image that is due and frees its dense rows. Returns how many were packed. */
@@ -239,50 +145,51 @@ export class CacheStore {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
-    const seen = this.numSlots;
-    const waiting = new Set(this.#spans.filter((span) => span.end > seen).map((span) => span.sequence));
-    const due = this.#spans.filter(
-      (span) => span.end <= seen - this.options.recent && (this.options.compactAt === 'span' || !waiting.has(span.sequence)),
-    );
+    const due = dueSpans(this.#spans, this.numSlots, this.options);
     if (!due.length) return 0;
     const start = performance.now();
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
-    for (const span of due) {
-      const rows = window.rowsIn(span.sequence, span.start, span.end);
-      segments.push(await this.#factor(span, window, rows));
-      gone[span.sequence]?.push(...rows);
+    for (const group of factoredTogether(due, this.options.basisPer)) {
+      const { sequence } = group[0] as OpenSpan;
+      const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
+      segments.push(await this.#factor(group, window, rows));
+      gone[sequence]?.push(...rows.flat());
     }
     packed.add(segments);
     window.remove(gone);
     this.#spans = this.#spans.filter((span) => !due.includes(span));
+    this.#packedSpans += due.length;
     this.#packedTokens += segments.reduce((sum, segment) => sum + segment.slots.length, 0);
-    this.#fixedFeeds = undefined;
+    this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
   }
 
-  async #factor(span: OpenSpan, window: DenseWindow, rows: readonly number[]): Promise<NewSegment> {
+  /** Factors the tokens of `spans`, whose window rows are `rows`, one under the other. */
+  async #factor(spans: readonly OpenSpan[], window: DenseWindow, rows: readonly (readonly number[])[]): Promise<NewSegment> {
     const encoder = await this.#encoder();
     const { rank, seed } = this.options;
-    const numTokens = span.end - span.start;
-    assert(rows.length === numTokens, `image at slots ${span.start}..${span.end} has ${rows.length} of ${numTokens} rows in the window`);
+    const sequence = spans[0]?.sequence ?? 0;
+    const slots = spans.flatMap((span) => Array.from({ length: span.end - span.start }, (_, t) => span.start + t));
+    const allRows = rows.flat();
+    assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
     const layers: { keys: Factors; values: Factors }[] = [];
     for (const [l, { numKvHeads, headDim }] of this.graph.shape.layers.entries()) {
       const width = numKvHeads * headDim;
-      const rawKeys = span.rawKeys[l] ?? toFloat32(window.gather(l, 'keys', span.sequence, rows));
-      const values = toFloat32(window.gather(l, 'values', span.sequence, rows));
+      const rawKeys = spans.map((span) => span.rawKeys[l]).filter((keys) => keys !== undefined);
+      const keys = rawKeys.length ? joined(rawKeys) : toFloat32(window.gather(l, 'keys', sequence, allRows));
+      const values = toFloat32(window.gather(l, 'values', sequence, allRows));
       const factors = {
-        keys: await encoder.factor(rawKeys, numTokens, width, rank.keys, seed),
-        values: await encoder.factor(values, numTokens, width, rank.values, seed),
+        keys: await encoder.factor(keys, slots.length, width, rank.keys, seed),
+        values: await encoder.factor(values, slots.length, width, rank.values, seed),
       };
       this.#lost.keys += factors.keys.lostEnergy;
       this.#lost.values += factors.values.lostEnergy;
       this.#lost.factors++;
       layers.push(factors);
     }
-    const slots = Array.from({ length: numTokens }, (_, t) => span.start + t);
-    return { sequence: span.sequence, slots, positions: span.positions, layers };
+    return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
   }
 
   /**
@@ -302,7 +209,7 @@ export class CacheStore {
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#spans = this.#spans.filter((span) => span.end <= length);
     this.#tokens?.crop(length);
-    this.#fixedFeeds = undefined;
+    this.#feeds = undefined;
   }
 
   /** The counts that `footprint` needs. */
@@ -336,30 +243,25 @@ export class CacheStore {
     this.#spans = [];
     this.#tokens = undefined;
     this.#lost = { keys: 0, values: 0, factors: 0 };
+    this.#packedSpans = 0;
     this.#packedTokens = 0;
     this.#compactMs = 0;
-    this.#fixedFeeds = undefined;
+    this.#feeds = undefined;
   }
 }
 
-function floats(outputs: Outputs, name: string): WindowArray {
-  const data = outputs[name]?.data;
-  assert(data instanceof Float32Array || ArrayBuffer.isView(data), `the decoder gave no ${name}`);
-  // Node versions with Float16Array hand fp16 over as such; its bits are what the window holds.
-  return data instanceof Float32Array ? data : new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const [first] = parts;
+  if (parts.length === 1 && first) return first;
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
 }
 
 function toFloat32(rows: WindowArray): Float32Array {
   return rows instanceof Float32Array ? rows : fromFloat16(rows);
-}
-
-function emptyLike(array: WindowArray, length: number): WindowArray {
-  return array instanceof Float32Array ? new Float32Array(length) : new Uint16Array(length);
-}
-
-/** One column of zeros, for providers that cannot run empty tensors. */
-function dummySide(side: PackedSide, batch: number, width: number): PackedSide {
-  const Codes = side.codes.constructor as new (length: number) => PackedSide['codes'];
-  const Basis = side.basis.constructor as new (length: number) => PackedSide['basis'];
-  return { rank: 1, codes: new Codes(batch), basis: new Basis(batch * width) };
 }

@@ -1,7 +1,7 @@
 /** Arguments several commands share, and their checks. */
 import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
-import { COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
+import { BASIS_PER, COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES } from '../shape.ts';
 
 /** How to pack; the same words as the options of the library. */
@@ -14,6 +14,7 @@ export const packingArgs = {
   codes: { type: 'string', description: `element type of codes: ${CODE_TYPES.join(', ')} (default: float32)` },
   basis: { type: 'string', description: `element type of bases: ${BASIS_TYPES.join(', ')} (default: float32)` },
   'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
+  'basis-per': { type: 'string', description: `what shares a basis: ${BASIS_PER.join(' or ')} (default: image)` },
   chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
 } as const satisfies ArgsDef;
 
@@ -24,13 +25,22 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, compactAt, chunk] = ['rank', 'rotary', 'codes', 'basis', 'compact-at', 'chunk'].map(text);
+  const [rank, rotary, codes, basis, compactAt, basisPer, chunk] = [
+    'rank',
+    'rotary',
+    'codes',
+    'basis',
+    'compact-at',
+    'basis-per',
+    'chunk',
+  ].map(text);
   return {
     ...(rank === undefined ? {} : { rank: parseRank(rank) }),
     ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
     ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
     ...(basis === undefined ? {} : { basis: oneOf('--basis', basis, BASIS_TYPES) }),
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
+    ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
     ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),
   };
 }

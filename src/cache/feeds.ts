@@ -1,0 +1,62 @@
+/** A cache's contents as the inputs of a packed decoder; see `contract.ts`. */
+import { basisName, codesName, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../contract.ts';
+import { Tensor } from '../ort.ts';
+import type { BasisType, CodeType, ModelShape, RotaryMode } from '../shape.ts';
+import type { PackedPart, PackedSide } from './packed.ts';
+import type { DenseWindow, WindowArray } from './window.ts';
+
+/** How the decoder that reads a cache was rewritten. */
+export interface PackedGraph {
+  readonly shape: ModelShape;
+  readonly rotary: RotaryMode;
+  readonly codes: CodeType;
+  readonly basis: BasisType;
+  /** Whether the provider runs tensors without elements; if not, one masked row stands for none. */
+  readonly emptyTensors: boolean;
+}
+
+/** Tensors that view the buffers of window and packed part. They stay valid until either is laid out anew. */
+export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: PackedPart): Record<string, Tensor> {
+  const { batch } = window;
+  const feeds: Record<string, Tensor> = {};
+  const rows = Math.max(window.capacity, graph.emptyTensors ? 0 : 1);
+  const dummyWindow = rows > window.capacity;
+  const segments = Math.max(1, packed.numSegments);
+  const dummyPacked = packed.numSegments === 0 && !graph.emptyTensors;
+  const tokens = dummyPacked ? 1 : packed.numTokens;
+  feeds[WINDOW_SLOTS] = new Tensor('int64', dummyWindow ? masked(batch) : window.slots, [batch, rows]);
+  feeds[PACKED_SLOTS] = new Tensor('int64', dummyPacked ? masked(batch) : packed.slots, [batch, segments * tokens]);
+  if (graph.rotary === 'rotate-late') {
+    feeds[PACKED_POSITIONS] = new Tensor('int64', dummyPacked ? new BigInt64Array(batch) : packed.positions, [batch, segments * tokens]);
+  }
+  graph.shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
+    const dense = window.layer(l);
+    const layer = packed.layer(l);
+    for (const [side, array, held] of [
+      ['key', dense.keys, layer.keys],
+      ['value', dense.values, layer.values],
+    ] as const) {
+      const filled = dummyWindow ? zerosLike(array, batch * numKvHeads * headDim) : array;
+      const { rank, codes, basis } = dummyPacked ? dummySide(held, batch, numKvHeads * headDim) : held;
+      feeds[windowName(index, side)] = new Tensor(graph.shape.windowType, filled as Float32Array, [batch, numKvHeads, rows, headDim]);
+      feeds[codesName(index, side)] = new Tensor(graph.codes, codes as Float32Array, [batch, segments, tokens, rank]);
+      feeds[basisName(index, side)] = new Tensor(graph.basis, basis as Float32Array, [batch, segments, numKvHeads, rank, headDim]);
+    }
+  });
+  return feeds;
+}
+
+function masked(batch: number): BigInt64Array {
+  return new BigInt64Array(batch).fill(-1n);
+}
+
+function zerosLike(array: WindowArray, length: number): WindowArray {
+  return array instanceof Float32Array ? new Float32Array(length) : new Uint16Array(length);
+}
+
+/** One column of zeros, for providers that cannot run empty tensors. */
+function dummySide(side: PackedSide, batch: number, width: number): PackedSide {
+  const Codes = side.codes.constructor as new (length: number) => PackedSide['codes'];
+  const Basis = side.basis.constructor as new (length: number) => PackedSide['basis'];
+  return { rank: 1, codes: new Codes(batch), basis: new Basis(batch * width) };
+}

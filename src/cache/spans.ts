@@ -1,0 +1,75 @@
+/** Images on their way into the packed part: what is kept of them until they are complete, and when they are due. */
+import { PRESENT_POSITIONS, rawKeysName } from '../contract.ts';
+import { assert } from '../errors.ts';
+import type { BasisPer, ResolvedCacheOptions } from '../options.ts';
+import type { Tensor } from '../ort.ts';
+import type { ModelShape } from '../shape.ts';
+import type { PackedGraph } from './feeds.ts';
+import type { WindowArray } from './window.ts';
+
+/** Outputs of a packed decoder by name. */
+export type Outputs = Readonly<Record<string, Tensor>>;
+
+/** An image whose tokens are (partly) in the window. Slots [start, end) of one sequence. */
+export interface OpenSpan {
+  readonly sequence: number;
+  readonly start: number;
+  readonly end: number;
+  /** Keys before rotary embedding, one [T, W] per layer; empty in `post-rope`. */
+  readonly rawKeys: readonly Float32Array[];
+  /** Rotary position of each token; zeros in `post-rope`. */
+  readonly positions: number[];
+}
+
+export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start: number, end: number): OpenSpan {
+  const numTokens = end - start;
+  const rawKeys =
+    rotary === 'rotate-late' ? shape.layers.map((layer) => new Float32Array(numTokens * layer.numKvHeads * layer.headDim)) : [];
+  return { sequence, start, end, rawKeys, positions: new Array<number>(numTokens).fill(0) };
+}
+
+/** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */
+export function keepRawKeys(shape: ModelShape, spans: readonly OpenSpan[], outputs: Outputs, at: number, numTokens: number): void {
+  const open = spans.filter((span) => span.start < at + numTokens && span.end > at);
+  if (!open.length) return;
+  const positions = outputs[PRESENT_POSITIONS]?.data as BigInt64Array | undefined;
+  assert(positions, `the decoder gave no ${PRESENT_POSITIONS}`);
+  for (const span of open) {
+    const from = Math.max(span.start, at);
+    const to = Math.min(span.end, at + numTokens);
+    for (let slot = from; slot < to; slot++) span.positions[slot - span.start] = Number(positions[span.sequence * numTokens + slot - at]);
+    shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
+      const raw = outputRows(outputs, rawKeysName(index));
+      const target = span.rawKeys[l];
+      assert(target && raw instanceof Float32Array, 'raw keys are float32');
+      for (let h = 0; h < numKvHeads; h++) {
+        for (let slot = from; slot < to; slot++) {
+          const source = ((span.sequence * numKvHeads + h) * numTokens + slot - at) * headDim;
+          target.set(raw.subarray(source, source + headDim), ((slot - span.start) * numKvHeads + h) * headDim);
+        }
+      }
+    });
+  }
+}
+
+/** Spans to be packed now that `seen` slots are filled. With *context*, a sequence's spans wait for the last of them. */
+export function dueSpans(spans: readonly OpenSpan[], seen: number, { recent, compactAt }: ResolvedCacheOptions): OpenSpan[] {
+  const waiting = new Set(spans.filter((span) => span.end > seen).map((span) => span.sequence));
+  return spans.filter((span) => span.end <= seen - recent && (compactAt === 'span' || !waiting.has(span.sequence)));
+}
+
+/** Spans that share a basis: each alone, or all of a sequence. */
+export function factoredTogether(spans: readonly OpenSpan[], basisPer: BasisPer): readonly (readonly OpenSpan[])[] {
+  if (basisPer === 'image') return spans.map((span) => [span]);
+  const bySequence = new Map<number, OpenSpan[]>();
+  for (const span of spans) bySequence.set(span.sequence, [...(bySequence.get(span.sequence) ?? []), span]);
+  return [...bySequence.values()];
+}
+
+/** Rows of one output: floats, or the bits of float16 values. */
+export function outputRows(outputs: Outputs, name: string): WindowArray {
+  const data = outputs[name]?.data;
+  assert(ArrayBuffer.isView(data), `the decoder gave no ${name}`);
+  // Node versions with Float16Array hand fp16 over as such; its bits are what the window holds.
+  return data instanceof Float32Array ? data : new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
+}
