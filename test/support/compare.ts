@@ -59,7 +59,7 @@ export async function compare(trial: Trial): Promise<Outcome> {
   const cache = new PlainCache(
     packed.shape,
     batch,
-    { rotary: packed.report.rotary, ...trial.rewrite, ...trial.deal } as DealOptions,
+    { codes: trial.rewrite?.codes, basis: trial.rewrite?.basis, rotary: packed.report.rotary, ...trial.deal },
     random,
   );
   let maxDifference = 0;
