@@ -1,11 +1,29 @@
 /** Asks the same questions of a dense and a packed model about one context of images: answers, loyalty, bytes and time, side by side. */
-import { BaseStreamer, DynamicCache, type PreTrainedModel, type Processor, type RawImage, Tensor } from '@huggingface/transformers';
+import { DynamicCache, type PreTrainedModel, type Processor, type RawImage, Tensor } from '@huggingface/transformers';
 import { type CacheReport, PackedCache } from './cache.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { type Agreement, agreement, meanAgreement } from './loyalty.ts';
 import type { CacheOptions } from './options.ts';
 import { type Prompt, prompt, question } from './prompt.ts';
 import type { PackedModel } from './state.ts';
+import { median, StepTimer } from './step-timer.ts';
+
+/** A context of images and questions behind it, as the dense model answers them: what a packed cache is held against. */
+export interface Reference {
+  /** The inputs up to the last image token, which all questions share. */
+  readonly context: Prompt;
+  readonly questions: readonly ReferenceAnswer[];
+  readonly msPerToken: number;
+}
+
+export interface ReferenceAnswer {
+  readonly question: string;
+  readonly inputs: Prompt;
+  /** The dense model's greedy answer, its end token included. */
+  readonly answer: readonly bigint[];
+  /** Teacher-forced logits over the answer, [answer.length, V]. */
+  readonly logits: Float32Array;
+}
 
 export interface Answer {
   readonly question: string;
@@ -13,16 +31,20 @@ export interface Answer {
   readonly packed: string;
 }
 
-export interface Comparison {
-  readonly images: number;
-  readonly visualTokens: number;
-  readonly answers: readonly Answer[];
+/** How far one packed cache kept a reference. */
+export interface Loyalty {
   /** Teacher-forced over the dense answers, first answer token included. */
   readonly agreement: Agreement;
-  /** Share of answers that are the same text. */
+  /** Share of questions whose greedy answer is the dense one, token for token. */
   readonly answerMatch: number;
   /** The cache with the images, the last question and its answer in it. */
   readonly report: CacheReport;
+}
+
+export interface Comparison extends Loyalty {
+  readonly images: number;
+  readonly visualTokens: number;
+  readonly answers: readonly Answer[];
   /** Medians of decode steps while answering. */
   readonly decodeMsPerToken: { readonly dense: number; readonly packed: number };
 }
@@ -33,6 +55,8 @@ export interface CompareOptions {
   readonly maxNewTokens?: number;
   readonly onProgress?: (text: string) => void;
 }
+
+type Progress = (text: string) => void;
 
 /**
  * Runs the images through both models once, then every question behind them, each on its own.
@@ -48,62 +72,101 @@ export async function compare(
   questions: readonly string[],
   options: CompareOptions = {},
 ): Promise<Comparison> {
-  const [first] = questions;
-  if (first === undefined) throw new AttentionPackError('there are no questions to compare answers of; give at least one');
-  const prompts: Prompt[] = [];
-  for (const text of questions) prompts.push(await prompt(processor, [question(text, images.length)], images));
-  const start = prompts[0] as Prompt;
-  const contextLength = lengthOfContext(packed, start);
-  const context = { ...start, input_ids: head(start.input_ids, contextLength), attention_mask: head(start.attention_mask, contextLength) };
-
-  options.onProgress?.('reading the images, dense');
-  const denseContext = pastOf(await dense(context));
-  options.onProgress?.('reading the images, packed');
-  await using cache = new PackedCache(packed, options.cache);
-  await packed({ ...context, past_key_values: cache });
-
-  const answers: Answer[] = [];
-  const agreements: Agreement[] = [];
-  const stepMs = { dense: [] as number[], packed: [] as number[] };
-  let report = cache.report();
-  for (const [i, inputs] of prompts.entries()) {
-    options.onProgress?.(`question ${i + 1} of ${questions.length}: ${questions[i]}`);
-    const ask = {
-      input_ids: inputs.input_ids,
-      attention_mask: inputs.attention_mask,
-      max_new_tokens: options.maxNewTokens ?? 48,
-      do_sample: false,
-    };
-    const timer = { dense: new StepTimer(), packed: new StepTimer() };
-    const denseAnswer = await generated(dense, { ...ask, past_key_values: denseContext(), streamer: timer.dense });
-    const packedAnswer = await generated(packed, { ...ask, past_key_values: cache, streamer: timer.packed });
-    cache.crop(contextLength);
-    stepMs.dense.push(...timer.dense.stepMs);
-    stepMs.packed.push(...timer.packed.stepMs);
-    answers.push({ question: questions[i] as string, dense: decode(processor, denseAnswer), packed: decode(processor, packedAnswer) });
-
-    // Teacher-forced: both models read the question and the dense answer, and predict each of its tokens from those before.
-    const forced = follow(inputs, contextLength, denseAnswer);
-    const denseLogits = await logitsOf(dense, { ...forced, past_key_values: denseContext() });
-    const packedLogits = await logitsOf(packed, { ...forced, past_key_values: cache });
-    agreements.push(
-      agreement(lastRows(denseLogits, denseAnswer.length), lastRows(packedLogits, denseAnswer.length), denseLogits.dims[2] ?? 0),
-    );
-    report = cache.report();
-    cache.crop(contextLength);
-  }
+  const { cache, maxNewTokens = 48, onProgress = () => {} } = options;
+  const reference = await askDense(dense, processor, images, questions, maxNewTokens, onProgress);
+  const { answers, msPerToken } = await askPacked(packed, reference, cache, maxNewTokens, onProgress);
+  const loyalty = await measureLoyalty(packed, reference, cache);
   return {
+    ...loyalty,
     images: images.length,
-    visualTokens: report.packedTokens,
-    answers,
-    agreement: meanAgreement(agreements),
-    answerMatch: answers.filter((answer) => answer.dense === answer.packed).length / answers.length,
-    report,
-    decodeMsPerToken: { dense: median(stepMs.dense), packed: median(stepMs.packed) },
+    visualTokens: loyalty.report.packedTokens,
+    answers: reference.questions.map(({ question, answer }, i) => ({
+      question,
+      dense: decode(processor, answer),
+      packed: decode(processor, answers[i] ?? []),
+    })),
+    decodeMsPerToken: { dense: reference.msPerToken, packed: msPerToken },
   };
 }
 
-/** Tokens up to and with the last image token: what all questions share. */
+/** Lets the dense model answer every question about the images. */
+export async function askDense(
+  dense: PreTrainedModel,
+  processor: Processor,
+  images: readonly RawImage[],
+  questions: readonly string[],
+  maxNewTokens: number,
+  onProgress: Progress = () => {},
+): Promise<Reference> {
+  const prompts: Prompt[] = [];
+  for (const text of questions) prompts.push(await prompt(processor, [question(text, images.length)], images));
+  const [first] = prompts;
+  if (!first) throw new AttentionPackError('there are no questions to compare answers of; give at least one');
+  const length = lengthOfContext(dense, first);
+  const context = { ...first, input_ids: head(first.input_ids, length), attention_mask: head(first.attention_mask, length) };
+  onProgress('reading the images, dense cache');
+  const past = pastOf(await dense(context));
+  const timer = new StepTimer();
+  const answered: ReferenceAnswer[] = [];
+  for (const [i, inputs] of prompts.entries()) {
+    onProgress(`dense cache: ${questions[i]}`);
+    const answer = await generated(dense, inputs, past(), maxNewTokens, timer);
+    const logits = await forcedLogits(dense, inputs, length, answer, past());
+    answered.push({ question: questions[i] ?? '', inputs, answer, logits });
+  }
+  return { context, questions: answered, msPerToken: median(timer.stepMs) };
+}
+
+/** Greedy answers of the packed model, and milliseconds per token. */
+async function askPacked(
+  packed: PreTrainedModel & PackedModel,
+  reference: Reference,
+  options: CacheOptions | undefined,
+  maxNewTokens: number,
+  onProgress: Progress,
+): Promise<{ answers: bigint[][]; msPerToken: number }> {
+  onProgress('reading the images, packed cache');
+  await using cache = new PackedCache(packed, options);
+  await packed({ ...reference.context, past_key_values: cache });
+  const length = cache.get_seq_length();
+  const timer = new StepTimer();
+  const answers: bigint[][] = [];
+  for (const { question, inputs } of reference.questions) {
+    onProgress(`packed cache: ${question}`);
+    answers.push(await generated(packed, inputs, cache, maxNewTokens, timer));
+    cache.crop(length);
+  }
+  return { answers, msPerToken: median(timer.stepMs) };
+}
+
+/**
+ * Teacher-forced: the packed model reads each question and the dense answer behind packed images, and predicts every token of the answer from
+ * those before it. A greedy answer is the dense one exactly if all its tokens are predicted, so answers are not generated again.
+ */
+export async function measureLoyalty(
+  packed: PreTrainedModel & PackedModel,
+  reference: Reference,
+  options?: CacheOptions,
+): Promise<Loyalty> {
+  await using cache = new PackedCache(packed, options);
+  await packed({ ...reference.context, past_key_values: cache });
+  const length = cache.get_seq_length();
+  const agreements: Agreement[] = [];
+  let report = cache.report();
+  for (const { inputs, answer, logits } of reference.questions) {
+    const own = await forcedLogits(packed, inputs, length, answer, cache);
+    agreements.push(agreement(logits, own, logits.length / answer.length));
+    report = cache.report();
+    cache.crop(length);
+  }
+  return {
+    agreement: meanAgreement(agreements),
+    answerMatch: agreements.filter(({ top1 }) => top1 === 1).length / agreements.length,
+    report,
+  };
+}
+
+/** Tokens up to and with the last image token. */
 function lengthOfContext(model: PreTrainedModel, { input_ids }: Prompt): number {
   const config = model.config as { image_token_index?: number; image_token_id?: number };
   const imageToken = BigInt(config.image_token_index ?? config.image_token_id ?? -1);
@@ -122,60 +185,46 @@ function pastOf(outputs: Record<string, Tensor>): () => DynamicCache {
   return () => new DynamicCache(entries);
 }
 
-/** The part of the inputs behind the context, followed by all but the last answer token. */
-function follow(inputs: Prompt, contextLength: number, answer: readonly bigint[]): { input_ids: Tensor; attention_mask: Tensor } {
-  const ids = [...(inputs.input_ids.data as BigInt64Array).subarray(contextLength), ...answer.slice(0, -1)];
-  const total = contextLength + ids.length;
-  return {
-    input_ids: new Tensor('int64', BigInt64Array.from(ids), [1, ids.length]),
-    attention_mask: new Tensor('int64', new BigInt64Array(total).fill(1n), [1, total]),
-  };
-}
-
-async function generated(model: PreTrainedModel, inputs: Record<string, unknown>): Promise<bigint[]> {
-  const { input_ids } = inputs as { input_ids: Tensor };
+/** Greedy answer tokens behind a cache that holds the context. The images are in the cache, so pixel values stay out. */
+async function generated(
+  model: PreTrainedModel,
+  { input_ids, attention_mask }: Prompt,
+  past_key_values: object,
+  max_new_tokens: number,
+  timer: StepTimer,
+): Promise<bigint[]> {
+  timer.restart();
+  const inputs = { input_ids, attention_mask, past_key_values, max_new_tokens, do_sample: false, streamer: timer };
   const sequences = (await model.generate(inputs as never)) as Tensor;
   return [...(sequences.data as BigInt64Array).subarray(input_ids.dims[1])];
 }
 
-async function logitsOf(model: PreTrainedModel, inputs: Record<string, unknown>): Promise<Tensor> {
-  const { logits } = (await model(inputs)) as { logits: Tensor };
-  return logits.to('float32');
-}
-
-/** The last `rows` rows of logits [1, N, V]. */
-function lastRows(logits: Tensor, rows: number): Float32Array {
+/** Logits [answer.length, V] over an answer, from what stands behind the context: the question and all but the answer's last token. */
+async function forcedLogits(
+  model: PreTrainedModel,
+  inputs: Prompt,
+  contextLength: number,
+  answer: readonly bigint[],
+  past_key_values: object,
+): Promise<Float32Array> {
+  const ids = BigInt64Array.from([...(inputs.input_ids.data as BigInt64Array).subarray(contextLength), ...answer.slice(0, -1)]);
+  const total = contextLength + ids.length;
+  const { logits } = (await model({
+    input_ids: new Tensor('int64', ids, [1, ids.length]),
+    attention_mask: new Tensor('int64', new BigInt64Array(total).fill(1n), [1, total]),
+    past_key_values,
+  })) as { logits: Tensor };
   const [, length = 0, vocab = 0] = logits.dims;
-  assert(rows <= length, `${rows} rows of ${length} logits`);
-  return (logits.data as Float32Array).subarray((length - rows) * vocab);
+  assert(length === ids.length, `${length} rows of logits for ${ids.length} tokens`);
+  return (logits.to('float32').data as Float32Array).subarray((length - answer.length) * vocab);
 }
 
 function head(tensor: Tensor, length: number): Tensor {
   return new Tensor('int64', (tensor.data as BigInt64Array).slice(0, length), [1, length]);
 }
 
-function decode(processor: Processor, ids: readonly bigint[]): string {
+/** Answer tokens as text, without special tokens. */
+export function decode(processor: Processor, ids: readonly bigint[]): string {
   assert(processor.tokenizer, 'a processor with a tokenizer');
   return processor.tokenizer.decode([...ids], { skip_special_tokens: true }).trim();
-}
-
-/** Times the steps between tokens; the first interval is the prompt's and is left out. */
-class StepTimer extends BaseStreamer {
-  readonly stepMs: number[] = [];
-  #calls = 0;
-  #last = 0;
-
-  override put(): void {
-    const now = performance.now();
-    if (this.#calls++ >= 2) this.stepMs.push(now - this.#last);
-    this.#last = now;
-  }
-
-  override end(): void {}
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return sorted.length ? ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle) - 1] ?? 0)) / 2 : 0;
 }

@@ -7,9 +7,11 @@ import { Checkpoint, readJson } from './checkpoint.ts';
 import { type LlavaShape, readShape, readTextShape } from './config.ts';
 import { writeDecoder } from './decoder.ts';
 import { writeEmbedding } from './embed.ts';
-import { copyTokenizer, outputConfig, writeJson, writeProcessor } from './output-config.ts';
+import { outputConfig, writeJson } from './output-config.ts';
 import { intoFolder } from './output-folder.ts';
 import { type Dtype, precisionOf } from './precision.ts';
+import { writeProcessorFiles } from './processor-files.ts';
+import { BLOCK_SIZE } from './quantise.ts';
 import { RandomWeights } from './random.ts';
 import { randomConfig } from './random-shapes.ts';
 import { usedVisionLayers, writeVisionEncoder } from './vision.ts';
@@ -78,10 +80,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const shape = readShape(config, configFile);
   const source = new Checkpoint(from);
   try {
-    return await writeModels(config, shape, source, options, (folder) => {
-      copyTokenizer(from, folder);
-      writeProcessor(from, folder, shape);
-    });
+    return await writeModels(config, shape, source, options, (folder) => writeProcessorFiles(from, folder, shape));
   } finally {
     source.close();
   }
@@ -94,6 +93,7 @@ export async function writeRandomModel(options: RandomModelOptions): Promise<Con
   const source = new RandomWeights(options.seed ?? 0, shape.text.tied);
   return writeModels(config, shape, source, options, (folder) => {
     writeJson(path.join(folder, 'generation_config.json'), { bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 });
+    return [];
   });
 }
 
@@ -102,7 +102,7 @@ async function writeModels(
   shape: LlavaShape,
   source: WeightSource,
   options: WriteOptions,
-  writeOthers: (folder: string) => void,
+  writeOthers: (folder: string) => readonly string[],
 ): Promise<ConvertReport> {
   const precision = precisionOf(options.dtype ?? 'q4');
   const tied = isTied(shape, source);
@@ -122,10 +122,12 @@ async function writeModels(
     const { text, vision, projector } = shape;
     if (vision && projector) models.push(await writeVisionEncoder({ text, vision, projector }, build));
     models.push(await writeEmbedding(text, build), await writeDecoder(text, tied, build));
-    writeOthers(folder);
+    const notes = [...writeOthers(folder)];
+    if (precision.bits && text.hidden % BLOCK_SIZE)
+      notes.push(`hidden size ${text.hidden} is no multiple of ${BLOCK_SIZE}: the embedding is not quantised`);
     writeJson(path.join(folder, 'config.json'), outputConfig(config, shape, precision, models, before));
     const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
-    return { out: path.resolve(options.out), dtype: precision.dtype, models, bytes, notes: [] };
+    return { out: path.resolve(options.out), dtype: precision.dtype, models, bytes, notes };
   });
 }
 
