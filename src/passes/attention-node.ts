@@ -3,7 +3,7 @@
  *
  * Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention
  */
-import { codesName, windowName } from '../contract.ts';
+import { windowName } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import {
   attribute,
@@ -191,7 +191,6 @@ function readPast(editor: GraphEditor, key: string, value: string): Past | strin
       return `past_${side} is '${name}', not the graph input past_key_values.N.${side}`;
     }
   }
-  if (editor.input(codesName(index, 'key'))) return 'the graph is packed already';
   const [keyInput, valueInput] = [editor.input(pastKey.name), editor.input(pastValue.name)];
   const windowType = elementType(keyInput);
   if (!isFloat(windowType)) return `past_key has element type ${windowType}; only float32 and float16 are supported`;

@@ -1,4 +1,5 @@
 /** Decides, before anything is touched, whether every attention node of a graph can be packed, and in which rotary mode. */
+import { WINDOW_SLOTS } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import { DataType, dimsOfValue, elementType, GraphEditor, graphs, type Model } from '../onnx/index.ts';
 import type { RotaryMode } from '../shape.ts';
@@ -22,6 +23,10 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
   const editor = new GraphEditor(graph);
   const refused: Refusal[] = [];
   const attentions: AttentionNode[] = [];
+  if (editor.input(WINDOW_SLOTS)) {
+    const reason = `it has an input '${WINDOW_SLOTS}': it is packed already`;
+    return { attentions, refused: [{ node: graphName(editor), reason }], rotary: wanted ?? 'post-rope' };
+  }
   for (const node of editor.nodes.filter(isAttention)) {
     const read = readAttention(editor, node);
     if ('reason' in read) refused.push(read);
@@ -49,7 +54,7 @@ function refuseHiddenNodes(model: Model): Refusal[] {
 }
 
 function refuseGraph(model: Model, editor: GraphEditor, numAttentions: number): Refusal[] {
-  const node = editor.graph.name || 'graph';
+  const node = graphName(editor);
   if (numAttentions === 0) return [{ node, reason: 'no GroupQueryAttention node' }];
   const opset = Number(model.opsetImport?.find(({ domain }) => !domain || domain === 'ai.onnx')?.version ?? 0);
   if (opset < MIN_OPSET) return [{ node, reason: `ONNX opset ${opset}; at least ${MIN_OPSET} is needed` }];
@@ -63,6 +68,8 @@ function refuseGraph(model: Model, editor: GraphEditor, numAttentions: number): 
   }
   return [];
 }
+
+const graphName = (editor: GraphEditor): string => editor.graph.name || 'graph';
 
 /** Facts that must be the same in all layers. */
 function refuseMixture(attentions: readonly AttentionNode[]): Refusal[] {
