@@ -7,7 +7,7 @@ import { Checkpoint, readJson } from './checkpoint.ts';
 import { type LlavaShape, readShape, readTextShape } from './config.ts';
 import { writeDecoder } from './decoder.ts';
 import { writeEmbedding } from './embed.ts';
-import { outputConfig, writeJson } from './output-config.ts';
+import { explicitConfig, refuseOther, withLoadingSettings, writeJson } from './output-config.ts';
 import { intoFolder } from './output-folder.ts';
 import { type Dtype, precisionOf } from './precision.ts';
 import { writeProcessorFiles } from './processor-files.ts';
@@ -106,8 +106,10 @@ async function writeModels(
 ): Promise<ConvertReport> {
   const precision = precisionOf(options.dtype ?? 'q4');
   const tied = isTied(shape, source);
+  const explicit = explicitConfig(config, shape);
   const total = countLinears(shape);
   return intoFolder(options.out, async (folder, before) => {
+    refuseOther(explicit, before, options.out);
     const onnx = path.join(folder, 'onnx');
     mkdirSync(onnx);
     let done = 0;
@@ -125,7 +127,7 @@ async function writeModels(
     const notes = [...writeOthers(folder)];
     if (precision.bits && text.hidden % BLOCK_SIZE)
       notes.push(`hidden size ${text.hidden} is no multiple of ${BLOCK_SIZE}: the embedding is not quantised`);
-    writeJson(path.join(folder, 'config.json'), outputConfig(config, shape, precision, models, before));
+    writeJson(path.join(folder, 'config.json'), withLoadingSettings(explicit, precision, models, before));
     const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
     return { out: path.resolve(options.out), dtype: precision.dtype, models, bytes, notes };
   });

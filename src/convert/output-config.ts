@@ -1,23 +1,14 @@
 /** config.json of a converted folder: the checkpoint's own, made explicit, with the settings transformers.js reads. */
 import { writeFileSync } from 'node:fs';
+import { AttentionPackError } from '../errors.ts';
 import type { LlavaShape } from './config.ts';
 import type { Precision } from './precision.ts';
 import type { WrittenModel } from './weights-writer.ts';
 
 type Json = Record<string, unknown>;
 
-/**
- * config.json as it was, with every field transformers.js reads of the decoder made explicit (LLaVA 1.5 leaves them to Python's defaults) and
- * `transformers.js_config`: the first precision written is the default, data file counts are kept for all.
- */
-export function outputConfig(config: Json, shape: LlavaShape, precision: Precision, models: readonly WrittenModel[], before?: Json): Json {
-  const { text } = shape;
-  const earlier = (before?.['transformers.js_config'] ?? {}) as Json;
-  const counts = { ...(earlier.use_external_data_format as Json | undefined) };
-  for (const { file, dataFiles } of models) {
-    if (dataFiles) counts[file] = dataFiles;
-    else delete counts[file];
-  }
+/** config.json with every field transformers.js reads of the decoder made explicit; LLaVA 1.5 leaves them to Python's defaults. */
+export function explicitConfig(config: Json, { text }: LlavaShape): Json {
   return {
     ...config,
     text_config: {
@@ -30,12 +21,28 @@ export function outputConfig(config: Json, shape: LlavaShape, precision: Precisi
       head_dim: text.headDim,
       vocab_size: text.vocab,
     },
-    'transformers.js_config': {
-      ...earlier,
-      dtype: earlier.dtype ?? precision.dtype,
-      ...(Object.keys(counts).length ? { use_external_data_format: counts } : { use_external_data_format: undefined }),
-    },
   };
+}
+
+/** @throws {AttentionPackError} if the config of an earlier conversion is of another model. */
+export function refuseOther(config: Json, before: Json | undefined, folder: string): void {
+  if (before && JSON.stringify([before.text_config, before.vision_config]) !== JSON.stringify([config.text_config, config.vision_config])) {
+    throw new AttentionPackError(`${folder} holds another model; use a new folder`);
+  }
+}
+
+/**
+ * The config with `transformers.js_config` added: the first precision written to a folder is its default, data file counts are kept for all.
+ */
+export function withLoadingSettings(config: Json, precision: Precision, models: readonly WrittenModel[], before: Json | undefined): Json {
+  const { use_external_data_format: earlierCounts, ...earlier } = (before?.['transformers.js_config'] ?? {}) as Json;
+  const counts = { ...(earlierCounts as Json | undefined) };
+  for (const { file, dataFiles } of models) {
+    delete counts[file];
+    if (dataFiles) counts[file] = dataFiles;
+  }
+  const external = Object.keys(counts).length ? { use_external_data_format: counts } : {};
+  return { ...config, 'transformers.js_config': { dtype: precision.dtype, ...earlier, ...external } };
 }
 
 export function writeJson(file: string, value: unknown): void {
