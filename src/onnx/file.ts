@@ -157,7 +157,7 @@ async function writePieces(target: string, skeleton: ByteSource, pieces: Piece[]
   }
 }
 
-const COPY_BYTES = 16 * 2 ** 20;
+const COPY_BYTES = 2 ** 20;
 const WINDOW_BYTES = 64 * 2 ** 10;
 
 interface FileSource extends ByteSource {
