@@ -109,9 +109,10 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   /**
    * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
    *
+   * @param length tokens to keep; default: up to and with the last packed image
    * @throws {AttentionPackError} if that would cut into a packed image
    */
-  crop(length: number): void {
+  crop(length: number = this.#store.packedEnd): void {
     this.#store.crop(length);
   }
 

@@ -1,4 +1,5 @@
 /** Loads a model for packing: transformers.js does it as always, and its decoder session is made from the rewritten graph. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import type { PackedGraph } from './cache/feeds.ts';
@@ -49,7 +50,9 @@ export async function packed<M extends PreTrainedModel>(
   const graphOptions = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
   const request: RewriteRequest = { options: graphOptions };
   hookSessions();
-  const loaded = await modelClass.from_pretrained(idOrPath, {
+  // transformers.js takes 'models/mine' for an id even where such a folder exists.
+  const source = existsSync(idOrPath) ? path.resolve(idOrPath) : idOrPath;
+  const loaded = await modelClass.from_pretrained(source, {
     ...dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]),
     session_options: { ...options.session_options, [REQUEST]: request },
   });

@@ -58,6 +58,11 @@ export class CacheStore {
     return this.#packedSpans;
   }
 
+  /** One past the last packed slot, over all sequences; 0 while nothing is packed. */
+  get packedEnd(): number {
+    return this.#packed?.slots.reduce((end, slot) => Math.max(end, Number(slot) + 1), 0) ?? 0;
+  }
+
   /** Milliseconds spent packing so far. */
   get compactMs(): number {
     return this.#compactMs;
@@ -201,11 +206,9 @@ export class CacheStore {
     const window = this.#window;
     const packed = this.#packed;
     if (!window || !packed || length >= this.numSlots) return;
-    const last = packed.slots.reduce((furthest, slot) => Math.max(furthest, Number(slot)), -1);
-    if (last >= length)
-      throw new AttentionPackError(
-        `cannot crop to ${length} tokens: an image is packed up to token ${last + 1}; crop to ${last + 1} or more`,
-      );
+    const end = this.packedEnd;
+    if (length < end)
+      throw new AttentionPackError(`cannot crop to ${length} tokens: an image is packed up to token ${end}; crop to ${end} or more`);
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#spans = this.#spans.filter((span) => span.end <= length);
     this.#tokens?.crop(length);

@@ -45,14 +45,19 @@ export async function loadPacked(model: string, options: PackedOptions & LoadOpt
   env.logLevel = LogLevel.ERROR;
   checkModel(model);
   return explain(model, async () => ({
-    processor: await AutoProcessor.from_pretrained(model),
+    processor: await AutoProcessor.from_pretrained(source(model)),
     packed: await packed(AutoModelForImageTextToText, model, options),
   }));
 }
 
 /** The same weights in a stock model of transformers.js. */
 export async function loadDense(model: string, options: LoadOptions): Promise<PreTrainedModel> {
-  return explain(model, () => AutoModelForImageTextToText.from_pretrained(model, options as never));
+  return explain(model, () => AutoModelForImageTextToText.from_pretrained(source(model), options as never));
+}
+
+/** A folder as a full path: transformers.js takes 'models/mine' for an id even where such a folder exists. */
+function source(model: string): string {
+  return existsSync(model) ? path.resolve(model) : model;
 }
 
 /** dtype for the embedded model or as asked; others follow transformers.js's default. */
