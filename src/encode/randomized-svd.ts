@@ -1,9 +1,9 @@
 /** Truncated randomised SVD (Halko, Martinsson, Tropp, https://arxiv.org/abs/0909.4061): two power iterations, large products in ONNX Runtime. */
+import { leadingEigenvectors } from './eigenvectors.ts';
 import type { RawFactors } from './gram.ts';
 import { orthogonaliseColumns, orthogonaliseRows, orthonormaliseRows } from './orthonormal.ts';
 import type { Dense, Products } from './products.ts';
 import { uniform } from './random.ts';
-import { symmetricEigen } from './symmetric-eigen.ts';
 
 /** Columns beyond the rank wanted; the error is then within about 1 % of the least possible. */
 const OVERSAMPLE = 8;
@@ -39,7 +39,7 @@ export async function randomizedSvd(
   const raw = await single.timesTransposed(rows, singles(frame)); // [T, k]
   const exact = doubles(raw);
   const gram = await double.transposedTimes(exact, exact); // [k, k]
-  const turn = { values: symmetricEigen(gram.values, k).vectors.slice(0, rank * k), rows: rank, columns: k }; // [r, k]
+  const turn = { values: leadingEigenvectors(gram.values, k, rank), rows: rank, columns: k }; // [r, k]
   return { codes: await double.timesTransposed(exact, turn), basis: await double.times(turn, frame) };
 }
 

@@ -38,7 +38,8 @@ const SHAPES: [numTokens: number, width: number, rank: number][] = [
   [64, 512, 22],
   [40, 24, 5],
   [24, 40, 24],
-  [128, 96, 16],
+  [140, 130, 20],
+  [140, 130, 80],
   [1, 48, 1],
   [48, 1, 1],
 ];
@@ -52,13 +53,6 @@ describe('the exact factorisation', () => {
     expect(errorOf(rows, factors, numTokens, width) ** 2).toBeCloseTo(factors.lostEnergy, 7);
     const best = singularValues(rows, numTokens, width);
     for (const [i, value] of factors.singularValues.entries()) expect(value / (best[i] as number)).toBeCloseTo(1, 5);
-  });
-
-  it('by iteration (rank far below 512) agrees with the whole eigenproblem', async () => {
-    const rows = spectrumMatrix(140, 130, (i) => 0.97 ** i, 3); // a slow decay, the hard case for iterations
-    const factors = await encoder.factor(rows, 140, 130, 20);
-    expectWellFormed(factors, 140, 130);
-    expect(factors.lostEnergy / leastLost(rows, 140, 130, 20)).toBeLessThan(1.00001);
   });
 
   it.each([
@@ -81,7 +75,7 @@ describe('the randomised factorisation', () => {
     ['a slow decay', (i: number) => 1 / (1 + i) ** 0.5],
     ['a steep decay', (i: number) => 0.8 ** i],
     ['a plateau and a floor', (i: number) => (i < 12 ? 1 : 0.05)],
-  ])('is within 1 %% of the least error on %s', async (_, spectrum) => {
+  ])('is within one per cent of the least error on %s', async (_, spectrum) => {
     const [numTokens, width, rank] = [530, 520, 16];
     const numDirections = 60; // few enough that the least error is known from the spectrum itself
     const rows = spectrumMatrix(numTokens, width, spectrum, 5, numDirections);

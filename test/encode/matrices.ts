@@ -80,7 +80,7 @@ export function reconstruct(
 }
 
 /** The largest deviation of basis · basisᵀ from the identity. */
-export function orthonormalityOf(basis: Float32Array, rank: number, width: number): number {
+export function orthonormalityOf(basis: Float32Array | Float64Array, rank: number, width: number): number {
   let worst = 0;
   for (let i = 0; i < rank; i++) {
     for (let j = 0; j <= i; j++) {
