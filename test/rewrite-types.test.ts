@@ -8,7 +8,7 @@ import { compare, type Trial } from './support/compare.ts';
 import { EMBED, numbers, openSession, randomNumbers, tinyDecoder } from './support/decoders.ts';
 import { PlainCache } from './support/plain-cache.ts';
 
-const SEQUENCES = { lengths: [12, 7], chunks: [5, 7], numSteps: 20 } as const;
+const SEQUENCES = { lengths: [12, 7], chunks: [5, 7], numSteps: 8 } as const;
 
 test.each([
   ['post-rope', {}],

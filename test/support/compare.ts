@@ -1,8 +1,18 @@
 /** Runs a decoder before and after rewriting, on the same left-padded sequences, and tells the largest difference of their logits. */
 import * as ort from 'onnxruntime-node';
-import { DataType, type Model } from '../../src/onnx/index.ts';
+import type { Model } from '../../src/onnx/index.ts';
 import { type RewriteOptions, type RewriteReport, rewrite } from '../../src/rewrite.ts';
-import { type DecoderOptions, EMBED, floats, numbers, openSession, randomNumbers, runPlain, tinyDecoder, VOCABULARY } from './decoders.ts';
+import {
+  ALL_LOGITS,
+  type DecoderOptions,
+  factsOf,
+  floats,
+  numbers,
+  openSession,
+  randomNumbers,
+  runPlain,
+  tinyDecoder,
+} from './decoders.ts';
 import { type DealOptions, PlainCache } from './plain-cache.ts';
 
 export interface Trial {
@@ -26,22 +36,27 @@ export interface Outcome {
   readonly report: RewriteReport;
 }
 
-export async function compare(trial: Trial): Promise<Outcome> {
-  const { decoder = {}, lengths = [12], chunks = [Math.max(...lengths)], numSteps = 5, firstPosition = 0 } = trial;
-  const type = decoder.type ?? DataType.FLOAT;
+/** A tiny decoder before and after. */
+export function compare(trial: Trial): Promise<Outcome> {
+  return compareModel(tinyDecoder(trial.decoder), trial);
+}
+
+export async function compareModel(model: Model, trial: Omit<Trial, 'decoder'>): Promise<Outcome> {
+  const { lengths = [12], chunks = [Math.max(...lengths)], numSteps = 5, firstPosition = 0 } = trial;
   const random = randomNumbers(trial.seed ?? 7);
-  const model: Model = tinyDecoder(decoder);
-  const packed = rewrite({ model, path: 'tiny.onnx' }, trial.rewrite);
+  const packed = rewrite({ model, path: 'original.onnx' }, trial.rewrite);
   if (packed.report.refused.length) throw new Error(JSON.stringify(packed.report.refused));
+  const facts = factsOf(model);
+  const { embed, vocabulary } = facts;
   const [before, after] = await Promise.all([openSession(model), openSession(packed.model.model)]);
 
   const longest = Math.max(...lengths);
   const numSlots = longest + numSteps;
   const steps = [...chunks, ...Array<number>(numSteps).fill(1)];
   const batch = lengths.length;
-  const embeds = Float32Array.from({ length: batch * numSlots * EMBED }, random); // padding is noise, not zeros
+  const embeds = Float32Array.from({ length: batch * numSlots * embed }, random); // padding is noise, not zeros
   const rowOf = (b: number, from: number, to: number): Float32Array =>
-    embeds.slice((b * numSlots + from) * EMBED, (b * numSlots + to) * EMBED);
+    embeds.slice((b * numSlots + from) * embed, (b * numSlots + to) * embed);
 
   // The truth for a row is that row alone and unpadded: ONNX Runtime's own attention does not take the batches we do.
   const truth: Float32Array[] = [];
@@ -53,15 +68,11 @@ export async function compare(trial: Trial): Promise<Outcome> {
       const kept = Math.min(step, (end += step) - pad);
       if (kept > 0) ownChunks.push(kept);
     }
-    truth.push(await runPlain(before, decoder, rowOf(b, pad, numSlots), ownChunks, firstPosition));
+    truth.push(await runPlain(before, facts, rowOf(b, pad, numSlots), ownChunks, firstPosition));
   }
 
-  const cache = new PlainCache(
-    packed.shape,
-    batch,
-    { codes: trial.rewrite?.codes, basis: trial.rewrite?.basis, rotary: packed.report.rotary, ...trial.deal },
-    random,
-  );
+  const { codes, basis } = trial.rewrite ?? {};
+  const cache = new PlainCache(packed.shape, batch, { codes, basis, rotary: packed.report.rotary, ...trial.deal }, random);
   let maxDifference = 0;
   let maxLogit = 0;
   let done = 0;
@@ -70,13 +81,14 @@ export async function compare(trial: Trial): Promise<Outcome> {
     const isReal = (b: number, slot: number): boolean => slot >= longest - (lengths[b] as number);
     const flat = <T>(from: number, make: (b: number, slot: number) => T): T[] =>
       lengths.flatMap((_, b) => Array.from({ length: slots - from }, (_, i) => make(b, from + i)));
-    const newEmbeds = new Float32Array(batch * step * EMBED);
-    for (let b = 0; b < batch; b++) newEmbeds.set(rowOf(b, done, slots), b * step * EMBED);
+    const newEmbeds = new Float32Array(batch * step * embed);
+    for (let b = 0; b < batch; b++) newEmbeds.set(rowOf(b, done, slots), b * step * embed);
     const feeds: Record<string, ort.Tensor> = {
       ...cache.feeds(),
       attention_mask: new ort.Tensor('int64', BigInt64Array.from(flat(0, (b, slot) => (isReal(b, slot) ? 1n : 0n))), [batch, slots]),
-      inputs_embeds: floats(type, newEmbeds, [batch, step, EMBED]),
+      inputs_embeds: floats(facts.embedType, newEmbeds, [batch, step, embed]),
     };
+    if (after.inputNames.includes('num_logits_to_keep')) feeds.num_logits_to_keep = ALL_LOGITS;
     if (after.inputNames.includes('position_ids')) {
       const position = (b: number, slot: number): bigint => BigInt(Math.max(0, firstPosition + slot - (longest - (lengths[b] as number))));
       feeds.position_ids = new ort.Tensor('int64', BigInt64Array.from(flat(done, position)), [batch, step]);
@@ -87,11 +99,11 @@ export async function compare(trial: Trial): Promise<Outcome> {
     for (let b = 0; b < batch; b++) {
       const pad = longest - (lengths[b] as number);
       for (let n = 0; n < step; n++) {
-        for (let v = 0; v < VOCABULARY; v++) {
-          const seen = logits[(b * step + n) * VOCABULARY + v] as number;
+        for (let v = 0; v < vocabulary; v++) {
+          const seen = logits[(b * step + n) * vocabulary + v] as number;
           if (!Number.isFinite(seen)) return { maxDifference: Number.POSITIVE_INFINITY, maxLogit, report: packed.report };
           if (!isReal(b, done + n)) continue;
-          const wanted = truth[b]?.[(done + n - pad) * VOCABULARY + v] as number;
+          const wanted = truth[b]?.[(done + n - pad) * vocabulary + v] as number;
           maxDifference = Math.max(maxDifference, Math.abs(seen - wanted));
           maxLogit = Math.max(maxLogit, Math.abs(wanted));
         }

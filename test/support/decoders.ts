@@ -1,6 +1,18 @@
 /** Tiny random decoders, in every variant the rewriter promises, and a plain runner of one sequence through one of them. */
 import * as ort from 'onnxruntime-node';
-import { DataType, encodeModel, float, floatTensor, GraphEditor, type Model, type Node } from '../../src/onnx/index.ts';
+import {
+  DataType,
+  dimsOfValue,
+  elementType,
+  encodeModel,
+  float,
+  floatTensor,
+  GraphEditor,
+  type Model,
+  type Node,
+} from '../../src/onnx/index.ts';
+import { readShape } from '../../src/rewrite.ts';
+import type { ModelShape } from '../../src/shape.ts';
 
 export interface DecoderOptions {
   readonly numHeads?: number;
@@ -224,28 +236,48 @@ export function floats(type: DataType, values: Float32Array, dims: readonly numb
   return new ort.Tensor('float16', new Uint16Array(bytes.slice().buffer), dims);
 }
 
-/** One sequence through an original decoder, chunk by chunk, with the whole past kept dense. Resolves to logits [tokens, VOCABULARY]. */
+/** What a runner must know of a decoder. */
+export interface Facts {
+  readonly shape: ModelShape;
+  readonly embed: number;
+  readonly embedType: DataType;
+  readonly vocabulary: number;
+}
+
+export function factsOf(model: Model): Facts {
+  const editor = new GraphEditor(model.graph as NonNullable<Model['graph']>);
+  return {
+    shape: readShape({ model, path: 'original.onnx' }),
+    embed: Number(dimsOfValue(editor.input('inputs_embeds'))?.[2]),
+    embedType: elementType(editor.input('inputs_embeds')) ?? DataType.FLOAT,
+    vocabulary: Number(dimsOfValue(editor.output('logits'))?.[2]),
+  };
+}
+
+/** One sequence through an original decoder, chunk by chunk, with the whole past kept dense. Resolves to logits [tokens, vocabulary]. */
 export async function runPlain(
   session: ort.InferenceSession,
-  options: DecoderOptions,
+  { shape, embed, embedType, vocabulary }: Facts,
   embeds: Float32Array,
   chunks: readonly number[],
   firstPosition = 0,
 ): Promise<Float32Array> {
-  const { numKvHeads = 2, headDim = 16, type = DataType.FLOAT } = options;
-  const numTokens = embeds.length / EMBED;
-  const logits = new Float32Array(numTokens * VOCABULARY);
+  const logits = new Float32Array((embeds.length / embed) * vocabulary);
+  const windowType = shape.windowType === 'float16' ? DataType.FLOAT16 : DataType.FLOAT;
   let past: Record<string, ort.Tensor> = {};
-  for (const name of session.inputNames.filter((input) => input.startsWith('past_key_values.'))) {
-    past[name] = floats(type, new Float32Array(0), [1, numKvHeads, 0, headDim]);
+  for (const { index, numKvHeads, headDim } of shape.layers) {
+    for (const side of ['key', 'value']) {
+      past[`past_key_values.${index}.${side}`] = floats(windowType, new Float32Array(0), [1, numKvHeads, 0, headDim]);
+    }
   }
   let done = 0;
   for (const chunk of chunks) {
     const feeds: Record<string, ort.Tensor> = {
       ...past,
       attention_mask: new ort.Tensor('int64', new BigInt64Array(done + chunk).fill(1n), [1, done + chunk]),
-      inputs_embeds: floats(type, embeds.slice(done * EMBED, (done + chunk) * EMBED), [1, chunk, EMBED]),
+      inputs_embeds: floats(embedType, embeds.slice(done * embed, (done + chunk) * embed), [1, chunk, embed]),
     };
+    if (session.inputNames.includes('num_logits_to_keep')) feeds.num_logits_to_keep = ALL_LOGITS;
     if (session.inputNames.includes('position_ids')) {
       feeds.position_ids = new ort.Tensor(
         'int64',
@@ -254,12 +286,15 @@ export async function runPlain(
       );
     }
     const results = await session.run(feeds);
-    logits.set(numbers(results.logits), done * VOCABULARY);
+    logits.set(numbers(results.logits), done * vocabulary);
     past = Object.fromEntries(Object.keys(past).map((name) => [name, results[name.replace('past_key_values', 'present')] as ort.Tensor]));
     done += chunk;
   }
   return logits;
 }
+
+/** `num_logits_to_keep`: 0 keeps them all. */
+export const ALL_LOGITS: ort.Tensor = new ort.Tensor('int64', new BigInt64Array(1), []);
 
 /** A tensor's numbers, fp16 widened. */
 export function numbers(tensor: ort.Tensor | undefined): Float32Array {

@@ -43,6 +43,7 @@ export class PlainCache {
   readonly #shape: ModelShape;
   readonly #options: DealOptions;
   readonly #random: () => number;
+  readonly #reflections = new Map<string, Reflection[]>();
   /** By sequence. */
   readonly #tokens: Token[][];
 
@@ -136,23 +137,17 @@ export class PlainCache {
         const basis = new Float32Array(batch * slotsPerRow * width * rank);
         for (const [place, segment] of packed.flat().entries()) {
           if (rank === 0) continue;
-          const columns = orthogonal(width, this.#random); // [W, W], orthonormal rows
-          for (let h = 0; h < numKvHeads; h++) {
-            for (let r = 0; r < width; r++) {
-              for (let d = 0; d < headDim; d++) {
-                basis[((place * numKvHeads + h) * rank + r) * headDim + d] = columns[r * width + h * headDim + d] as number;
-              }
-            }
-          }
+          const { v, basis: columns } = this.#reflection(numKvHeads, headDim, rank);
+          basis.set(columns, place * width * rank);
           for (const [t, token] of segment.entries()) {
             if (!token) continue;
             const keys = rotary === 'rotate-late' ? token.rawKeys : token.keys;
             const row = (side === 'key' ? keys : token.values)[l] as Float32Array;
-            for (let r = 0; r < width; r++) {
-              let code = 0;
-              for (let w = 0; w < width; w++) code += (row[w] as number) * (columns[r * width + w] as number);
-              codes[(place * segmentSize + t) * rank + r] = code;
-            }
+            const dot = row.reduce((sum, x, w) => sum + x * (v[w] as number), 0);
+            codes.set(
+              row.map((x, w) => x - 2 * dot * (v[w] as number)),
+              (place * segmentSize + t) * rank,
+            );
           }
         }
         feeds[codesName(index, side)] = asType(this.#options.codes ?? 'float32', codes, [batch, slotsPerRow, segmentSize, rank]);
@@ -160,6 +155,18 @@ export class PlainCache {
       }
     }
     return feeds;
+  }
+
+  /**
+   * A basis [Hkv, r, D] that is a reflection, I - 2·v·vᵀ: orthogonal, random, and cheap to apply, since it is its own inverse. A few are
+   * made for each size and used again and again.
+   */
+  #reflection(numKvHeads: number, headDim: number, rank: number): Reflection {
+    const key = `${numKvHeads} ${headDim} ${rank}`;
+    const made = this.#reflections.get(key) ?? [];
+    this.#reflections.set(key, made);
+    const place = Math.floor(this.#below(3));
+    return (made[place] ??= reflection(numKvHeads, headDim, rank, this.#random));
   }
 
   /** Cuts a shuffled past into segments and a window; undefined stands for an unused row. */
@@ -198,12 +205,25 @@ function asType(type: CodeType | BasisType, values: Float32Array, dims: readonly
   return new ort.Tensor('float16', new Uint16Array(bytes.slice().buffer), dims);
 }
 
-/** A random orthogonal matrix: a reflection, I - 2·v·vᵀ for a random unit vector v. */
-function orthogonal(size: number, random: () => number): Float64Array {
-  const v = Float64Array.from({ length: size }, random);
-  const square = v.reduce((sum, x) => sum + x * x, 0);
-  return Float64Array.from({ length: size * size }, (_, at) => {
-    const [i, j] = [Math.floor(at / size), at % size];
-    return (i === j ? 1 : 0) - (2 * (v[i] as number) * (v[j] as number)) / square;
-  });
+interface Reflection {
+  /** [W], of length 1. */
+  readonly v: Float64Array;
+  readonly basis: Float32Array;
+}
+
+function reflection(numKvHeads: number, headDim: number, rank: number, random: () => number): Reflection {
+  const width = numKvHeads * headDim;
+  const drawn = Float64Array.from({ length: width }, random);
+  const norm = Math.hypot(...drawn);
+  const v = drawn.map((x) => x / norm);
+  const basis = new Float32Array(width * rank);
+  for (let h = 0; h < numKvHeads; h++) {
+    for (let r = 0; r < width; r++) {
+      for (let d = 0; d < headDim; d++) {
+        const column = h * headDim + d;
+        basis[(h * rank + r) * headDim + d] = (r === column ? 1 : 0) - 2 * (v[r] as number) * (v[column] as number);
+      }
+    }
+  }
+  return { v, basis };
 }
