@@ -2,7 +2,7 @@
 import { DynamicCache, Tensor } from '@huggingface/transformers';
 import type { Footprint } from './cache/footprint.ts';
 import { CacheStore, type LostEnergy } from './cache/store.ts';
-import { CACHE_HANDLE, registerStore, releaseStore } from './decode.ts';
+import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import { type CacheOptions, type ResolvedCacheOptions, resolveCacheOptions } from './options.ts';
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
@@ -51,7 +51,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   constructor(model: PackedModel, options: CacheOptions = {}) {
     super();
     const { graph, defaults, encoder } = model[STATE];
-    const resolved: ResolvedCacheOptions = resolveCacheOptions({ ...defaults, ...options }, graph.shape);
+    const resolved: ResolvedCacheOptions = resolveCacheOptions(options, graph.shape, defaults);
     this.#store = new CacheStore(graph, resolved, encoder.get);
     this.#handle = registerStore(this.#store);
     this[CACHE_HANDLE] = new Tensor('int64', BigInt64Array.of(BigInt(this.#handle)), [1]);
@@ -60,6 +60,11 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   /** Number under which the decoder session knows this cache. */
   get handle(): number {
     return this.#handle;
+  }
+
+  /** Whether this cache was made for `model`; no other can read it. */
+  isOf(model: PackedModel): boolean {
+    return this.#store.graph === model[STATE].graph;
   }
 
   /** Tokens seen so far per sequence. Named as transformers.js names it. */
@@ -110,9 +115,10 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
    * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
    *
    * @param length tokens to keep; default: up to and with the last packed image
-   * @throws {AttentionPackError} if that would cut into a packed image
+   * @throws {AttentionPackError} if that would cut into a packed image, or a call is using the cache
    */
   crop(length: number = this.#store.packedEnd): void {
+    checkIdle(this.#handle);
     this.#store.crop(length);
   }
 

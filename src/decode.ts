@@ -24,14 +24,14 @@ export interface ExpectedTokens {
 interface Registered {
   readonly store: CacheStore;
   expected?: ExpectedTokens | undefined;
-  running: boolean;
+  inUse: boolean;
 }
 
 const stores = new Map<number, Registered>();
 let lastHandle = 0;
 
 export function registerStore(store: CacheStore): number {
-  stores.set(++lastHandle, { store, running: false });
+  stores.set(++lastHandle, { store, inUse: false });
   return lastHandle;
 }
 
@@ -39,9 +39,36 @@ export function releaseStore(handle: number): void {
   stores.delete(handle);
 }
 
-/** Tells the store behind `handle` what comes next. */
-export function expectTokens(handle: number, expected: ExpectedTokens): void {
-  lookup(handle).expected = expected;
+/** Caches that were made and not disposed. */
+export function numStores(): number {
+  return stores.size;
+}
+
+/** @throws {AttentionPackError} if a call is using the store, which must not change under it. */
+export function checkIdle(handle: number): void {
+  if (stores.get(handle)?.inUse) throw inUseError();
+}
+
+/**
+ * Runs a forward pass that alone uses the store behind `handle`; `expect` tells the store what comes next.
+ *
+ * @throws {AttentionPackError} if the cache was disposed, or another call uses it
+ */
+export async function withStore<T>(
+  handle: number,
+  expect: (store: CacheStore) => ExpectedTokens | undefined,
+  run: () => Promise<T>,
+): Promise<T> {
+  const registered = lookup(handle);
+  if (registered.inUse) throw inUseError();
+  registered.expected = expect(registered.store);
+  registered.inUse = true;
+  try {
+    return await run();
+  } finally {
+    registered.inUse = false;
+    registered.expected = undefined;
+  }
 }
 
 function lookup(handle: number): Registered {
@@ -50,28 +77,25 @@ function lookup(handle: number): Registered {
   return registered;
 }
 
+function inUseError(): AttentionPackError {
+  return new AttentionPackError('this PackedCache is in use by another call; await that one first, or use one cache for each');
+}
+
 /** Inputs whose sequence axis is cut into chunks, counted from the end. */
 const SEQUENCE_AXIS: Readonly<Record<string, number>> = { inputs_embeds: -2, input_ids: -1, position_ids: -1 };
-
-export interface PackedSessionOptions {
-  /** Most tokens per sequence the model was made for; undefined: not known. */
-  readonly contextLength?: number | undefined;
-}
 
 /**
  * Looks like the original decoder's InferenceSession, except that `past_key_values.*` and `present.*` are replaced by one handle.
  */
 export class PackedSession {
   readonly #inner: InferenceSession;
-  readonly #contextLength: number | undefined;
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[] = ['logits'];
   /** Set by transformers.js: dtype and device. */
   config: unknown;
 
-  constructor(inner: InferenceSession, options: PackedSessionOptions = {}) {
+  constructor(inner: InferenceSession) {
     this.#inner = inner;
-    this.#contextLength = options.contextLength;
     this.inputNames = [...inner.inputNames.filter((name) => !/^(past_key_values|packed|window)\./.test(name)), CACHE_HANDLE];
     this.config = (inner as { config?: unknown }).config;
   }
@@ -89,60 +113,67 @@ export class PackedSession {
   }
 
   /**
-   * Runs N new tokens over the cache whose handle is fed, and appends them to it.
+   * Runs N new tokens over the cache whose handle is fed, and appends them to it. If that fails, the cache is as it was before.
    *
-   * @throws {AttentionPackError} if the context would outgrow the model, the cache is in use, or shapes disagree.
+   * @throws {AttentionPackError} if shapes disagree, or the cache is disposed meanwhile.
    */
   async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
     const { [CACHE_HANDLE]: handle, attention_mask: mask, num_logits_to_keep: keep, ...sequences } = feeds;
-    const registered = lookup(Number((handle?.data as BigInt64Array | undefined)?.[0]));
-    if (registered.running)
-      throw new AttentionPackError('this PackedCache is in use by another call; await that one first, or use one cache for each');
-    registered.running = true;
+    const number = Number((handle?.data as BigInt64Array | undefined)?.[0]);
+    const { store, expected } = lookup(number);
+    const seen = store.numSlots;
+    const stillThere = (): void => {
+      if (!stores.has(number)) throw new AttentionPackError('this PackedCache was disposed while a call was using it');
+    };
     try {
-      return await this.#runChunks(registered, sequences, mask, keep);
-    } finally {
-      registered.running = false;
+      return await this.#runChunks(store, expected, stillThere, sequences, mask, keep);
+    } catch (cause) {
+      if (!stores.has(number)) store.clear();
+      else if (seen === 0) store.clear();
+      else store.crop(seen);
+      throw cause;
     }
   }
 
   async #runChunks(
-    registered: Registered,
+    store: CacheStore,
+    announced: ExpectedTokens | undefined,
+    stillThere: () => void,
     sequences: Readonly<Record<string, Tensor>>,
     mask: Tensor | undefined,
     keep: Tensor | undefined,
   ): Promise<Record<string, Tensor>> {
-    const { store } = registered;
     const [batch, numTokens] = (sequences.inputs_embeds ?? sequences.input_ids)?.dims ?? [];
     assert(batch && numTokens, 'a decoder is run on inputs_embeds or input_ids');
-    const expected = registered.expected?.ids[0]?.length === numTokens ? registered.expected : undefined;
-    registered.expected = undefined;
-    this.#checkLength(store.numSlots, numTokens);
+    const expected = announced?.ids[0]?.length === numTokens ? announced : undefined;
     const newMask = lastColumns(mask, batch, numTokens);
     const spans = expected?.spans ?? newMask.map(() => []);
-    store.begin(batch, spans);
+    store.begin(batch, spans, newMask);
 
-    const wanted = keep ? Number(keep.data[0]) : expected?.lastLogitsOnly ? 1 : 0;
+    const asked = keep ? Number(keep.data[0]) : expected?.lastLogitsOnly ? 1 : 0;
+    const firstWanted = asked > 0 ? Math.max(0, numTokens - asked) : 0;
     const logits: Tensor[] = [];
     let from = 0;
-    for (const to of this.#chunks(sequences, numTokens, spans, store, wanted)) {
+    for (const to of this.#chunks(sequences, numTokens, spans, store)) {
       const chunkMask = newMask.map((row) => row.slice(from, to));
-      const isLast = to === numTokens;
       const inputs: Record<string, Tensor> = { ...store.feeds(), attention_mask: store.mask(chunkMask) };
       for (const [name, tensor] of Object.entries(sequences)) {
-        inputs[name] = from === 0 && isLast ? tensor : sliceAxis(tensor, SEQUENCE_AXIS[name] ?? -1, from, to);
+        inputs[name] = to - from === numTokens ? tensor : sliceAxis(tensor, SEQUENCE_AXIS[name] ?? -1, from, to);
       }
-      // Logits of a chunk that nobody asked for: as few as the graph can compute.
-      if (keep) inputs.num_logits_to_keep = wanted > 0 && !isLast ? new Tensor('int64', BigInt64Array.of(1n), keep.dims) : keep;
+      const wanted = Math.max(0, to - Math.max(from, firstWanted));
+      // A graph gives at least one token's logits (0 stands for all), also of a chunk of which nobody asked for any.
+      if (keep) inputs.num_logits_to_keep = new Tensor('int64', BigInt64Array.of(BigInt(Math.max(1, wanted))), keep.dims);
       const { logits: chunkLogits, ...rows } = await this.#inner.run(pick(inputs, this.#inner.inputNames));
+      stillThere();
       assert(chunkLogits, 'the decoder gave no logits');
-      if (wanted === 0 || isLast) logits.push(chunkLogits);
+      if (wanted) logits.push(lastRows(chunkLogits, wanted));
       store.append(
         rows,
         chunkMask,
         newMask.map((_, b) => expected?.ids[b]?.slice(from, to) ?? new Array<number>(to - from).fill(-1)),
       );
       await store.compact();
+      stillThere();
       from = to;
     }
     return { logits: concatSequence(logits) };
@@ -154,26 +185,15 @@ export class PackedSession {
     numTokens: number,
     spans: readonly (readonly Span[])[],
     store: CacheStore,
-    wanted: number,
   ): number[] {
     const unknown = Object.keys(sequences).filter((name) => !(name in SEQUENCE_AXIS));
     assert(!unknown.length || numTokens === 1, `decoder inputs ${unknown.join(', ')} have no known sequence axis`);
-    const ends = chunkEnds(numTokens, spans, store.options.chunk, store.options.compactAt);
-    // The last chunk must hold all tokens whose logits are wanted.
-    return wanted > 1 ? [...ends.filter((end) => end <= numTokens - wanted), numTokens] : ends;
-  }
-
-  #checkLength(seen: number, added: number): void {
-    if (this.#contextLength !== undefined && seen + added > this.#contextLength) {
-      throw new AttentionPackError(
-        `${seen + added} tokens (${seen} in the cache, ${added} new) exceed the model's context of ${this.#contextLength}; use fewer or smaller images, or a shorter prompt`,
-      );
-    }
+    return chunkEnds(numTokens, spans, store.options.chunk, store.options.compactAt);
   }
 }
 
 /** The last N columns of a [B, any] mask as numbers; all ones without a mask. */
-function lastColumns(mask: Tensor | undefined, batch: number, numTokens: number): number[][] {
+export function lastColumns(mask: Pick<Tensor, 'data' | 'dims'> | undefined, batch: number, numTokens: number): number[][] {
   if (!mask) return Array.from({ length: batch }, () => new Array<number>(numTokens).fill(1));
   const width = mask.dims[1] ?? 0;
   if (mask.dims[0] !== batch || width < numTokens) {
@@ -198,6 +218,12 @@ function sliceAxis(tensor: Tensor, axisFromEnd: number, from: number, to: number
     out.set(source.subarray((o * length + from) * inner, (o * length + to) * inner), o * (to - from) * inner);
   }
   return new Tensor(tensor.type, out as never, tensor.dims.with(axis, to - from));
+}
+
+/** The last `rows` tokens' logits of [B, N, V]. */
+function lastRows(logits: Tensor, rows: number): Tensor {
+  const length = logits.dims[1] ?? 0;
+  return length === rows ? logits : sliceAxis(logits, -2, length - rows, length);
 }
 
 /** [B, N1, V], [B, N2, V], ... -> [B, N1 + N2 + ..., V]. */

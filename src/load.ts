@@ -66,8 +66,9 @@ export async function packed<M extends PreTrainedModel>(
   if (!name) throw new AttentionPackError(`${modelClass.constructor.name} of ${idOrPath} does not use the decoder it loaded`);
   try {
     const defaults = resolveCacheOptions(cacheOptions, result.graph.shape);
-    sessions[name] = new PackedSession(result.session, { contextLength: contextLength(loaded) });
-    return attachPacked(loaded, { graph: result.graph, report: result.report, defaults, encoder: lazyEncoder() });
+    sessions[name] = new PackedSession(result.session);
+    const { graph, report } = result;
+    return attachPacked(loaded, { graph, report, defaults, contextLength: contextLength(loaded), encoder: lazyEncoder() });
   } catch (cause) {
     await loaded.dispose();
     throw cause;

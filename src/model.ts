@@ -1,48 +1,57 @@
-/** Makes a transformers.js model use packed caches: which tokens are images, which images still need encoding, whose cache a call uses. */
-import type { PreTrainedModel, Tensor } from '@huggingface/transformers';
+/** Makes a transformers.js model use packed caches: whose cache a call uses, and what its tokens are. */
+import { type PreTrainedModel, Tensor } from '@huggingface/transformers';
 import { PackedCache } from './cache.ts';
-import { expectTokens } from './decode.ts';
+import { lastColumns, withStore } from './decode.ts';
 import { AttentionPackError } from './errors.ts';
-import { imageSpans } from './prefill.ts';
+import { newImages } from './images.ts';
 import { type PackedModel, type PackedState, STATE } from './state.ts';
 
 /** The inputs of a forward pass that packing looks at. */
-interface ModelInputs {
+export interface ModelInputs {
   input_ids?: Tensor;
+  inputs_embeds?: Tensor;
   attention_mask?: Tensor;
   pixel_values?: Tensor;
   past_key_values?: unknown;
-  [LAST_LOGITS_ONLY]?: boolean;
+  [GENERATING]?: boolean;
   [name: string]: unknown;
 }
 
 /** Set on inputs that `generate` prepared: it reads no logits but the last token's. */
-const LAST_LOGITS_ONLY: unique symbol = Symbol('attentionpack.lastLogitsOnly');
+const GENERATING: unique symbol = Symbol('attentionpack.generating');
+
+/** The part of a GenerationConfig that says when to stop. */
+interface Lengths {
+  readonly max_new_tokens?: number | null;
+}
 
 /** The methods of PreTrainedModel that are stood in front of. */
 interface Hooked {
+  generate(options: { past_key_values?: unknown }): Promise<unknown>;
   forward(inputs: ModelInputs): Promise<Record<string, Tensor>>;
-  prepare_inputs_for_generation(ids: bigint[][], inputs: ModelInputs, config: unknown): ModelInputs;
+  prepare_inputs_for_generation(ids: bigint[][], inputs: ModelInputs, config: Lengths): ModelInputs;
   dispose(): Promise<unknown>;
 }
 
 /** Turns a loaded model, whose decoder session is a PackedSession, into a PackedModel. */
 export function attachPacked<M extends PreTrainedModel>(model: M, state: PackedState): M & PackedModel {
   const hooked = model as unknown as Hooked;
-  const forward = hooked.forward.bind(model);
-  const prepare = hooked.prepare_inputs_for_generation.bind(model);
-  const dispose = hooked.dispose.bind(model);
+  const stock: Hooked = {
+    generate: hooked.generate.bind(model),
+    forward: hooked.forward.bind(model),
+    prepare_inputs_for_generation: hooked.prepare_inputs_for_generation.bind(model),
+    dispose: hooked.dispose.bind(model),
+  };
+  let disposed: Promise<unknown> | undefined;
   const result = Object.assign(model, {
     [STATE]: state,
-    forward: (inputs: ModelInputs) => packedForward(result, forward, inputs),
-    prepare_inputs_for_generation: (ids: bigint[][], inputs: ModelInputs, config: unknown) => {
-      if (inputs.past_key_values instanceof PackedCache) checkPrefix(inputs.past_key_values, ids);
-      return { ...prepare(ids, inputs, config), [LAST_LOGITS_ONLY]: true };
+    generate: (options: { past_key_values?: unknown } = {}) => generate(result, stock, options),
+    forward: (inputs: ModelInputs) => {
+      if (disposed) throw new AttentionPackError('this model was disposed; load it again with packed()');
+      return forward(result, stock, inputs);
     },
-    dispose: async () => {
-      await state.encoder.dispose();
-      return dispose();
-    },
+    prepare_inputs_for_generation: (ids: bigint[][], inputs: ModelInputs, config: Lengths) => prepare(result, stock, ids, inputs, config),
+    dispose: () => (disposed ??= state.encoder.dispose().then(() => stock.dispose())),
     [Symbol.asyncDispose]: async () => {
       await result.dispose();
     },
@@ -50,87 +59,96 @@ export function attachPacked<M extends PreTrainedModel>(model: M, state: PackedS
   return result;
 }
 
-async function packedForward(
-  model: PreTrainedModel & PackedModel,
-  forward: (inputs: ModelInputs) => Promise<Record<string, Tensor>>,
-  inputs: ModelInputs,
-): Promise<Record<string, Tensor>> {
-  const given = inputs.past_key_values;
-  if (given && !(given instanceof PackedCache) && Object.keys(given).length > 0) {
-    throw new AttentionPackError('past_key_values of a packed model must be a PackedCache; a DynamicCache cannot be read by it');
-  }
-  const isLent = !(given instanceof PackedCache);
-  const cache = given instanceof PackedCache ? given : new PackedCache(model);
-  const keepsCache = Boolean(inputs[LAST_LOGITS_ONLY]);
-  // generate() looks here for the cache of its next step, and disposes it if the caller brought none. Others keep their inputs as they are.
-  if (keepsCache) inputs.past_key_values = cache;
+/** Brings a cache where the caller has none, and frees it unless the caller gets it with the result. */
+async function generate(model: PackedModel, stock: Hooked, options: { past_key_values?: unknown }): Promise<unknown> {
+  if (ownCache(model, options.past_key_values)) return stock.generate(options);
+  const cache = new PackedCache(model);
+  let isHandedOver = false;
   try {
-    const { pixel_values, ...rest } = inputs;
-    const image = expectImages(model, cache, inputs);
-    return await forward(image ? { ...rest, past_key_values: cache, pixel_values: image } : { ...rest, past_key_values: cache });
-  } catch (cause) {
-    if (isLent) await cache.dispose();
-    throw cause;
+    const result = await stock.generate({ ...options, past_key_values: cache });
+    isHandedOver = !(result instanceof Tensor);
+    return result;
   } finally {
-    if (isLent && !keepsCache) await cache.dispose();
+    if (!isHandedOver) await cache.dispose();
+  }
+}
+
+/** Runs before each forward pass of `generate`: cuts off the tokens the cache has seen. */
+function prepare(model: PackedModel, stock: Hooked, ids: bigint[][], inputs: ModelInputs, config: Lengths): ModelInputs {
+  const cache = ownCache(model, inputs.past_key_values);
+  const isFirst = !inputs[GENERATING];
+  if (isFirst) checkLength(model, ids[0]?.length ?? 0, 0, config);
+  if (!cache) return { ...stock.prepare_inputs_for_generation(ids, inputs, config), [GENERATING]: true };
+  if (isFirst) checkPrefix(cache, ids);
+  else checkUntouched(cache, ids);
+  // Without a mask, stock code takes the whole conversation for new tokens behind the cache.
+  const length = inputs.input_ids?.dims[1] ?? 0;
+  const mask = inputs.attention_mask ?? ones(ids.length, length);
+  return { ...stock.prepare_inputs_for_generation(ids, { ...inputs, attention_mask: mask }, config), [GENERATING]: true };
+}
+
+async function forward(model: PreTrainedModel & PackedModel, stock: Hooked, inputs: ModelInputs): Promise<Record<string, Tensor>> {
+  const given = ownCache(model, inputs.past_key_values);
+  const cache = given ?? new PackedCache(model);
+  try {
+    const prepared: ModelInputs = { ...inputs, past_key_values: cache };
+    return await withStore(
+      cache.handle,
+      (store) => {
+        const [batch = 0, numTokens = 0] = (inputs.input_ids ?? inputs.inputs_embeds)?.dims ?? [];
+        store.checkBatch(batch);
+        checkLength(model, store.numSlots, numTokens);
+        const mask = lastColumns(inputs.attention_mask, batch, numTokens);
+        // What was seen before has the mask it was seen with, and positions are counted from the whole mask.
+        const whole = store.mask(mask);
+        prepared.attention_mask = new Tensor('int64', whole.data as BigInt64Array, whole.dims as number[]);
+        if (!inputs.input_ids) return undefined;
+        const { ids, spans, pixels } = newImages(model, store, inputs.input_ids, inputs.pixel_values);
+        if (pixels) prepared.pixel_values = pixels;
+        else delete prepared.pixel_values;
+        return { ids, spans, lastLogitsOnly: Boolean(inputs[GENERATING]) };
+      },
+      () => stock.forward(prepared),
+    );
+  } finally {
+    if (!given) await cache.dispose();
   }
 }
 
 /**
- * Finds the images among the new tokens, tells the cache, and returns the pixel values that still have to be encoded.
+ * The PackedCache among the inputs, if there is one.
  *
- * A later turn may bring the pictures of the whole conversation or only its new ones; the last of them belong to the new tokens. (Stock
- * code encodes all of them and throws, since their features outnumber the new image tokens.)
+ * @throws {AttentionPackError} if it is another model's, or a cache that is not packed
  */
-function expectImages(model: PreTrainedModel, cache: PackedCache, inputs: ModelInputs): Tensor | undefined {
-  const ids = toRows(inputs.input_ids);
-  if (!ids) return inputs.pixel_values;
-  const imageToken = imageTokenOf(model);
-  const numImageTokens = imageToken === undefined ? 0 : ids.reduce((sum, row) => sum + row.filter((id) => id === imageToken).length, 0);
-  const pixels = inputs.pixel_values;
-  const perImage = tokensPerImage(model);
-  let wanted = pixels;
-  if (pixels && numImageTokens === 0) wanted = undefined;
-  else if (pixels && perImage && pixels.dims.length === 4) {
-    const numImages = numImageTokens / perImage;
-    const brought = pixels.dims[0] ?? 0;
-    if (!Number.isInteger(numImages) || numImages > brought) {
-      throw new AttentionPackError(
-        `the prompt has ${numImageTokens} image tokens, ${brought} images make ${brought * perImage}; give each image one placeholder of ${perImage} tokens`,
-      );
-    }
-    if (numImages < brought) wanted = pixels.slice([brought - numImages, brought]) as Tensor;
-  } else if (!pixels && numImageTokens > 0) {
-    throw new AttentionPackError(`the prompt has ${numImageTokens} image tokens but no pixel_values; pass the processor's output whole`);
+function ownCache(model: PackedModel, given: unknown): PackedCache | undefined {
+  if (given === undefined || given === null) return undefined;
+  if (!(given instanceof PackedCache)) {
+    throw new AttentionPackError(
+      'past_key_values of a packed model must be a PackedCache, or be left out; a DynamicCache cannot be read by it',
+    );
   }
-  expectTokens(cache.handle, {
-    ids,
-    spans: ids.map((row) => (imageToken === undefined ? [] : imageSpans(row, imageToken, perImage))),
-    lastLogitsOnly: Boolean(inputs[LAST_LOGITS_ONLY]),
-  });
-  return wanted;
+  if (!given.isOf(model))
+    throw new AttentionPackError(
+      'this PackedCache was made for another model; make one with new PackedCache(model) of the model that runs',
+    );
+  return given;
 }
 
-interface VisionConfigs {
-  image_token_index?: number;
-  image_token_id?: number;
-  vision_feature_select_strategy?: string;
-  vision_config?: { image_size?: number; patch_size?: number; model_type?: string };
-  model_type?: string;
-}
-
-function imageTokenOf(model: PreTrainedModel): number | undefined {
-  const config = model.config as unknown as VisionConfigs;
-  return config.image_token_index ?? config.image_token_id;
-}
-
-/** Tokens of one image, for models where all images have as many; undefined where resolution decides. */
-function tokensPerImage(model: PreTrainedModel): number | undefined {
-  const { model_type, vision_config, vision_feature_select_strategy } = model.config as unknown as VisionConfigs;
-  if (model_type !== 'llava' || !vision_config?.image_size || !vision_config.patch_size) return undefined;
-  const patches = Math.floor(vision_config.image_size / vision_config.patch_size) ** 2;
-  const hasClassToken = vision_config.model_type?.startsWith('clip') && vision_feature_select_strategy === 'full';
-  return patches + (hasClassToken ? 1 : 0);
+/** @throws {AttentionPackError} before any work, if the tokens will not fit into the model's context */
+function checkLength(model: PackedModel, seen: number, added: number, { max_new_tokens }: Lengths = {}): void {
+  const { contextLength } = model[STATE];
+  if (contextLength === undefined) return;
+  const total = seen + added;
+  const advice = `exceed the model's context of ${contextLength}`;
+  if (total > contextLength) {
+    const parts = added ? ` (${seen} in the cache, ${added} new)` : '';
+    throw new AttentionPackError(`${total} tokens${parts} ${advice}; use fewer or smaller images, or a shorter prompt`);
+  }
+  if (max_new_tokens !== undefined && max_new_tokens !== null && total + max_new_tokens > contextLength) {
+    throw new AttentionPackError(
+      `${total} tokens of prompt and max_new_tokens ${max_new_tokens} make ${total + max_new_tokens}, which ${advice}; ask for at most ${contextLength - total} new tokens`,
+    );
+  }
 }
 
 /**
@@ -142,7 +160,7 @@ function checkPrefix(cache: PackedCache, ids: bigint[][]): void {
   const seen = cache.get_seq_length();
   ids.forEach((row, b) => {
     const known = cache.ids(b);
-    if (row.length <= seen) {
+    if (seen > 0 && row.length <= seen) {
       throw new AttentionPackError(
         `the cache holds ${seen} tokens, the input ${row.length}; pass the whole conversation's input_ids, old turns included`,
       );
@@ -156,9 +174,16 @@ function checkPrefix(cache: PackedCache, ids: bigint[][]): void {
   });
 }
 
-function toRows(ids: Tensor | undefined): number[][] | undefined {
-  if (!ids) return undefined;
-  const [batch = 0, length = 0] = ids.dims;
-  const data = ids.data as BigInt64Array;
-  return Array.from({ length: batch }, (_, b) => Array.from(data.subarray(b * length, (b + 1) * length), Number));
+/** @throws {AttentionPackError} if another call changed the cache between two steps of `generate` */
+function checkUntouched(cache: PackedCache, ids: bigint[][]): void {
+  const [seen, wanted] = [cache.get_seq_length(), (ids[0]?.length ?? 0) - 1];
+  if (seen !== wanted) {
+    throw new AttentionPackError(
+      `this PackedCache was changed by another call: it holds ${seen} tokens, ${wanted} were generated so far; use one cache for each`,
+    );
+  }
+}
+
+function ones(batch: number, length: number): Tensor {
+  return new Tensor('int64', new BigInt64Array(batch * length).fill(1n), [batch, length]);
 }

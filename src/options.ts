@@ -73,13 +73,17 @@ export interface ResolvedCacheOptions {
 const PAPER_RANK = 64;
 
 /**
- * Checks cache options against a model and fills in defaults.
+ * Checks cache options against a model and fills in what is left out: from `defaults`, or as the options' own prose says.
  *
  * @throws {AttentionPackError} for a rank beyond the model's width, negative or fractional counts, unknown names.
  */
-export function resolveCacheOptions(options: CacheOptions, shape: ModelShape): ResolvedCacheOptions {
+export function resolveCacheOptions(
+  options: CacheOptions,
+  shape: ModelShape,
+  defaults: Partial<ResolvedCacheOptions> = {},
+): ResolvedCacheOptions {
   const narrowest = Math.min(...shape.layers.map((layer) => layer.numKvHeads * layer.headDim));
-  const rank = options.rank ?? Math.min(PAPER_RANK, narrowest);
+  const rank = options.rank ?? defaults.rank ?? Math.min(PAPER_RANK, narrowest);
   const ranks = typeof rank === 'number' ? { keys: rank, values: rank } : rank;
   for (const side of ['keys', 'values'] as const) {
     count(`rank of ${side}`, ranks[side], 1);
@@ -91,8 +95,8 @@ export function resolveCacheOptions(options: CacheOptions, shape: ModelShape): R
       );
     }
   }
-  const compactAt = oneOf('compactAt', options.compactAt ?? 'context', COMPACT_AT);
-  const basisPer = oneOf('basisPer', options.basisPer ?? 'image', BASIS_PER);
+  const compactAt = oneOf('compactAt', options.compactAt ?? defaults.compactAt ?? 'context', COMPACT_AT);
+  const basisPer = oneOf('basisPer', options.basisPer ?? defaults.basisPer ?? 'image', BASIS_PER);
   if (basisPer === 'context' && compactAt !== 'context') {
     throw new AttentionPackError(
       `basisPer 'context' needs compactAt 'context', got '${compactAt}'; images packed one by one cannot share a basis`,
@@ -102,10 +106,10 @@ export function resolveCacheOptions(options: CacheOptions, shape: ModelShape): R
     rank: ranks,
     compactAt,
     basisPer,
-    sink: count('sink', options.sink ?? 4, 0),
-    recent: count('recent', options.recent ?? 0, 0),
-    chunk: count('chunk', options.chunk ?? 256, 1),
-    seed: count('seed', options.seed ?? 0, 0),
+    sink: count('sink', options.sink ?? defaults.sink ?? 4, 0),
+    recent: count('recent', options.recent ?? defaults.recent ?? 0, 0),
+    chunk: count('chunk', options.chunk ?? defaults.chunk ?? 256, 1),
+    seed: count('seed', options.seed ?? defaults.seed ?? 0, 0),
   };
 }
 

@@ -9,6 +9,8 @@ export interface PackedState {
   readonly report: RewriteReport;
   /** Options of caches that say nothing else. */
   readonly defaults: ResolvedCacheOptions;
+  /** Most tokens per sequence the model was made for, as its config says; undefined: not known. */
+  readonly contextLength?: number | undefined;
   readonly encoder: { get(): Promise<Encoder>; dispose(): Promise<void> };
 }
 

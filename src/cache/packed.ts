@@ -112,66 +112,92 @@ export class PackedPart {
   /** Takes in segments, all of one prompt at once so that the buffers are laid out once. */
   add(segments: readonly NewSegment[]): void {
     if (!segments.length) return;
+    const kept = [...this.counts];
     const place = segments.map((segment) => (this.counts[segment.sequence] = (this.counts[segment.sequence] ?? 0) + 1) - 1);
-    const before = { capacity: this.#capacity, tokens: this.#numTokens };
     const numSegments = Math.max(...this.counts);
     const room = this.batch === 1 && this.#capacity > 0 ? Math.ceil(this.#capacity * 1.5) : 0;
-    const after = {
-      capacity: numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room),
-      tokens: Math.max(before.tokens, ...segments.map((segment) => segment.slots.length)),
-    };
-    this.#layers = this.#layers.map((layer, l) => ({
-      keys: this.#extend(l, layer.keys, before, after, segments, place, 'keys'),
-      values: this.#extend(l, layer.values, before, after, segments, place, 'values'),
-    }));
-    this.#slots = this.#extendIndex(this.#slots, before, after, segments, place, 'slots', -1n);
-    this.#positions = this.#extendIndex(this.#positions, before, after, segments, place, 'positions', 0n);
+    const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
+    const tokens = Math.max(this.#numTokens, ...segments.map((segment) => segment.slots.length));
+    this.#relayout({ kept, capacity, tokens }, (l, side, rank) =>
+      Math.max(rank, ...segments.map((segment) => segment.layers[l]?.[side].rank ?? 0)),
+    );
+    segments.forEach((segment, s) => {
+      const at = segment.sequence * capacity + (place[s] ?? 0);
+      this.#slots.set(segment.slots.map(BigInt), at * tokens);
+      this.#positions.set(segment.positions.map(BigInt), at * tokens);
+      this.#layers.forEach((layer, l) => {
+        const factors = segment.layers[l];
+        assert(factors, `segment has nothing for layer ${l}`);
+        this.#write(l, layer.keys, factors.keys, at);
+        this.#write(l, layer.values, factors.values, at);
+      });
+    });
     this.#numSegments = numSegments;
-    this.#capacity = after.capacity;
-    this.#numTokens = after.tokens;
   }
 
-  /** The buffers with the new segments in: the same ones if they have room, larger ones otherwise. */
-  #extend(
-    l: number,
-    old: PackedSide,
-    before: Extent,
-    after: Extent,
-    segments: readonly NewSegment[],
-    place: readonly number[],
-    side: 'keys' | 'values',
-  ): PackedSide {
-    const { numKvHeads, headDim } = this.#dims(l);
-    const rank = Math.max(old.rank, ...segments.map((segment) => segment.layers[l]?.[side].rank ?? 0));
-    const inPlace = isSame(before, after) && rank === old.rank;
-    const codes = inPlace ? old.codes : this.#codeArray(this.batch * after.capacity * after.tokens * rank);
-    const basis = inPlace ? old.basis : this.#basisArray(this.batch * after.capacity * numKvHeads * rank * headDim);
-    for (let b = 0; b < this.batch && !inPlace; b++) {
-      for (let m = 0; m < before.capacity; m++) {
-        const from = b * before.capacity + m;
-        const to = b * after.capacity + m;
-        copyRows(old.codes, from * before.tokens, old.rank, codes, to * after.tokens, rank, before.tokens);
-        for (let h = 0; h < numKvHeads; h++) {
-          const source = (from * numKvHeads + h) * old.rank * headDim;
-          basis.set(old.basis.subarray(source, source + old.rank * headDim), (to * numKvHeads + h) * rank * headDim);
+  /** Drops the segments that stand at slot `length` or behind, and the memory they took. None may lie on both sides. */
+  crop(length: number): void {
+    const first = (b: number, m: number): number => Number(this.#slots[(b * this.#capacity + m) * this.#numTokens]);
+    // A sequence's segments are in the order of their slots, so those that stay are its first ones.
+    const kept = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)).filter((slot) => slot < length).length);
+    if (kept.every((count, b) => count === this.counts[b])) return;
+    const numSegments = Math.max(...kept);
+    const tokens = numSegments ? this.#numTokens : 0;
+    this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, rank) => (numSegments ? rank : 0));
+    kept.forEach((count, b) => {
+      this.counts[b] = count;
+    });
+    this.#numSegments = numSegments;
+  }
+
+  /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if both stay. */
+  #relayout({ kept, capacity, tokens }: Layout, rankOf: (l: number, side: 'keys' | 'values', rank: number) => number): void {
+    const before = { capacity: this.#capacity, tokens: this.#numTokens };
+    const isSame = capacity === before.capacity && tokens === before.tokens;
+    const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
+    this.#layers = this.#layers.map((layer, l) => {
+      const { numKvHeads, headDim } = this.#dims(l);
+      const moved = (side: 'keys' | 'values'): PackedSide => {
+        const old = layer[side];
+        const rank = rankOf(l, side, old.rank);
+        if (isSame && rank === old.rank) return old;
+        const codes = this.#codeArray(this.batch * capacity * tokens * rank);
+        const basis = this.#basisArray(this.batch * capacity * numKvHeads * rank * headDim);
+        for (const [from, to] of moves) {
+          copyRows(old.codes, from * before.tokens, old.rank, codes, to * tokens, rank, before.tokens);
+          for (let h = 0; h < numKvHeads; h++) {
+            const source = (from * numKvHeads + h) * old.rank * headDim;
+            basis.set(old.basis.subarray(source, source + old.rank * headDim), (to * numKvHeads + h) * rank * headDim);
+          }
         }
+        return { rank, codes, basis };
+      };
+      return { keys: moved('keys'), values: moved('values') };
+    });
+    if (isSame) return;
+    const movedIndex = (old: BigInt64Array, padding: bigint): BigInt64Array => {
+      const index = new BigInt64Array(this.batch * capacity * tokens).fill(padding);
+      for (const [from, to] of moves) index.set(old.subarray(from * before.tokens, (from + 1) * before.tokens), to * tokens);
+      return index;
+    };
+    this.#slots = movedIndex(this.#slots, -1n);
+    this.#positions = movedIndex(this.#positions, 0n);
+    this.#capacity = capacity;
+    this.#numTokens = tokens;
+  }
+
+  /** Writes a new segment's codes and basis at segment `at` of one side's buffers. */
+  #write(l: number, { rank, codes, basis }: PackedSide, factors: Factors, at: number): void {
+    const { numKvHeads, headDim } = this.#dims(l);
+    const encoded = this.#encode(factors);
+    copyRows(encoded.codes, 0, factors.rank, codes, at * this.#numTokens, rank, factors.rank ? factors.codes.length / factors.rank : 0);
+    // [r, Hkv·D] -> [Hkv, r, D]
+    for (let h = 0; h < numKvHeads; h++) {
+      for (let r = 0; r < factors.rank; r++) {
+        const source = (r * numKvHeads + h) * headDim;
+        basis.set(encoded.basis.subarray(source, source + headDim), ((at * numKvHeads + h) * rank + r) * headDim);
       }
     }
-    segments.forEach((segment, s) => {
-      const factors = segment.layers[l]?.[side];
-      assert(factors, `segment has no ${side} for layer ${l}`);
-      const to = segment.sequence * after.capacity + (place[s] ?? 0);
-      const encoded = this.#encode(factors);
-      copyRows(encoded.codes, 0, factors.rank, codes, to * after.tokens, rank, segment.slots.length);
-      // [r, Hkv·D] -> [Hkv, r, D]
-      for (let h = 0; h < numKvHeads; h++) {
-        for (let r = 0; r < factors.rank; r++) {
-          const source = (r * numKvHeads + h) * headDim;
-          basis.set(encoded.basis.subarray(source, source + headDim), ((to * numKvHeads + h) * rank + r) * headDim);
-        }
-      }
-    });
-    return { rank, codes, basis };
   }
 
   /** Codes and basis of a new segment in the element types held. */
@@ -182,29 +208,6 @@ export class PackedPart {
       codes: this.#codes === 'float16' ? toFloat16(codes as Float32Array) : codes,
       basis: this.#basis === 'float16' ? toFloat16(basis) : basis,
     };
-  }
-
-  #extendIndex(
-    old: BigInt64Array,
-    before: Extent,
-    after: Extent,
-    segments: readonly NewSegment[],
-    place: readonly number[],
-    of: 'slots' | 'positions',
-    padding: bigint,
-  ): BigInt64Array {
-    const inPlace = isSame(before, after);
-    const out = inPlace ? old : new BigInt64Array(this.batch * after.capacity * after.tokens).fill(padding);
-    for (let b = 0; b < this.batch && !inPlace; b++) {
-      for (let m = 0; m < before.capacity; m++) {
-        const from = (b * before.capacity + m) * before.tokens;
-        out.set(old.subarray(from, from + before.tokens), (b * after.capacity + m) * after.tokens);
-      }
-    }
-    segments.forEach((segment, s) => {
-      out.set(segment[of].map(BigInt), (segment.sequence * after.capacity + (place[s] ?? 0)) * after.tokens);
-    });
-    return out;
   }
 
   #dims(layer: number): { numKvHeads: number; headDim: number } {
@@ -222,14 +225,13 @@ export class PackedPart {
   }
 }
 
-/** What the buffers have room for: segments per sequence, tokens per segment. */
-interface Extent {
+/** Where segments are to lie: how many of each sequence stay, and what the buffers have room for. */
+interface Layout {
+  readonly kept: readonly number[];
+  /** Segments per sequence. */
   readonly capacity: number;
+  /** Tokens per segment. */
   readonly tokens: number;
-}
-
-function isSame(a: Extent, b: Extent): boolean {
-  return a.capacity === b.capacity && a.tokens === b.tokens;
 }
 
 /** Copies rows of `fromRank` columns into rows of `toRank` columns; the rest stays zero. Offsets in rows. */

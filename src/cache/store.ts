@@ -19,6 +19,20 @@ export interface LostEnergy {
   readonly values: number;
 }
 
+/** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
+interface SeenImage {
+  readonly sequence: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** One segment of the packed part: its first slot, one past its last, and what packing it cost. */
+interface PackedSegment extends SeenImage {
+  readonly images: number;
+  readonly tokens: number;
+  readonly lost: LostEnergy;
+}
+
 export class CacheStore {
   readonly graph: PackedGraph;
   readonly options: ResolvedCacheOptions;
@@ -27,9 +41,8 @@ export class CacheStore {
   #packed: PackedPart | undefined;
   #spans: OpenSpan[] = [];
   #tokens: TokenLog | undefined;
-  #lost = { keys: 0, values: 0, factors: 0 };
-  #packedSpans = 0;
-  #packedTokens = 0;
+  #images: SeenImage[] = [];
+  #segments: PackedSegment[] = [];
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
 
@@ -50,17 +63,17 @@ export class CacheStore {
 
   /** Image tokens in the packed part, over all sequences. */
   get packedTokens(): number {
-    return this.#packedTokens;
+    return this.#segments.reduce((sum, segment) => sum + segment.tokens, 0);
   }
 
   /** Images in the packed part, over all sequences. */
   get packedSpans(): number {
-    return this.#packedSpans;
+    return this.#segments.reduce((sum, segment) => sum + segment.images, 0);
   }
 
   /** One past the last packed slot, over all sequences; 0 while nothing is packed. */
   get packedEnd(): number {
-    return this.#packed?.slots.reduce((end, slot) => Math.max(end, Number(slot) + 1), 0) ?? 0;
+    return this.#segments.reduce((end, segment) => Math.max(end, segment.end), 0);
   }
 
   /** Milliseconds spent packing so far. */
@@ -69,8 +82,12 @@ export class CacheStore {
   }
 
   get lostEnergy(): LostEnergy {
-    const n = Math.max(1, this.#lost.factors);
-    return { keys: this.#lost.keys / n, values: this.#lost.values / n };
+    return meanLost(this.#segments.map((segment) => segment.lost));
+  }
+
+  /** Images of sequence b the cache was told of, packed or not. */
+  numImages(b: number): number {
+    return this.#images.filter((image) => image.sequence === b).length;
   }
 
   /** Token ids seen by sequence b, in slot order. */
@@ -90,29 +107,42 @@ export class CacheStore {
     return new Tensor('int64', data, [next.length, width]);
   }
 
-  /**
-   * Announces the tokens about to be run: `spans[b]` are images, counted from the first new token.
-   *
-   * @throws {AttentionPackError} if the batch is not the one this cache was begun with.
-   */
-  begin(batch: number, spans: readonly (readonly Span[])[]): void {
+  /** @throws {AttentionPackError} if the batch is not the one this cache was begun with. */
+  checkBatch(batch: number): void {
     if (this.#window && batch !== this.#window.batch) {
       throw new AttentionPackError(
         `this cache holds ${this.#window.batch} sequences, the input has ${batch}; use a new PackedCache for another batch size`,
       );
     }
+  }
+
+  /**
+   * Announces the tokens about to be run: `spans[b]` are images, counted from the first new token; `mask[b][n]` is 0 for padding.
+   *
+   * @throws {AttentionPackError} if the batch is not the one this cache was begun with.
+   */
+  begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
+    this.checkBatch(batch);
     this.#window ??= new DenseWindow(this.graph.shape, batch);
     this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph.codes, this.graph.basis);
     this.#tokens ??= new TokenLog(batch);
     const at = this.numSlots;
     spans.forEach((row, sequence) => {
+      if (!row.length) return;
+      const sinkEnd = this.#firstSlot(sequence, mask[sequence] ?? []) + this.options.sink;
       for (const span of row) {
-        const start = Math.max(at + span.start, this.options.sink);
-        const end = at + span.end;
-        if (start >= end) continue;
-        this.#spans.push(openSpan(this.graph, sequence, start, end));
+        const [first, end] = [at + span.start, at + span.end];
+        const start = Math.max(first, sinkEnd);
+        this.#images.push({ sequence, start: first, end });
+        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end));
       }
     });
+  }
+
+  /** Slot of sequence b's first token that is no padding; `next` is the mask of the tokens about to be run. */
+  #firstSlot(b: number, next: readonly number[]): number {
+    const seen = this.#tokens?.mask(b).indexOf(1) ?? -1;
+    return seen >= 0 ? seen : this.numSlots + Math.max(0, next.indexOf(1));
   }
 
   /** The cache's inputs of the next run. The tensors view the cache's buffers; nothing is copied. */
@@ -155,7 +185,8 @@ export class CacheStore {
     const start = performance.now();
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
-    for (const group of factoredTogether(due, this.options.basisPer)) {
+    const groups = factoredTogether(due, this.options.basisPer);
+    for (const group of groups) {
       const { sequence } = group[0] as OpenSpan;
       const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
       segments.push(await this.#factor(group, window, rows));
@@ -164,8 +195,12 @@ export class CacheStore {
     packed.add(segments);
     window.remove(gone);
     this.#spans = this.#spans.filter((span) => !due.includes(span));
-    this.#packedSpans += due.length;
-    this.#packedTokens += segments.reduce((sum, segment) => sum + segment.slots.length, 0);
+    groups.forEach((group, i) => {
+      const { slots, layers } = segments[i] as NewSegment;
+      const lost = meanLost(layers.map(({ keys, values }) => ({ keys: keys.lostEnergy, values: values.lostEnergy })));
+      const [start, end] = [slots[0] as number, (slots.at(-1) as number) + 1];
+      this.#segments.push({ sequence: segments[i]?.sequence ?? 0, start, end, images: group.length, tokens: slots.length, lost });
+    });
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
@@ -189,28 +224,31 @@ export class CacheStore {
         keys: await encoder.factor(keys, slots.length, width, rank.keys, seed),
         values: await encoder.factor(values, slots.length, width, rank.values, seed),
       };
-      this.#lost.keys += factors.keys.lostEnergy;
-      this.#lost.values += factors.values.lostEnergy;
-      this.#lost.factors++;
       layers.push(factors);
     }
     return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
   }
 
   /**
-   * Forgets all tokens from slot `length` on.
+   * Forgets all tokens from slot `length` on. What was packed behind it goes whole.
    *
-   * @throws {AttentionPackError} if that would cut into the packed part, whose tokens cannot be taken apart again.
+   * @throws {AttentionPackError} if that would cut into what was packed together, which cannot be taken apart again.
    */
   crop(length: number): void {
+    if (!Number.isInteger(length) || length < 0) throw new AttentionPackError(`crop keeps a whole number of tokens >= 0, got ${length}`);
+    const cut = this.#segments.find((segment) => segment.start < length && length < segment.end);
+    if (cut) {
+      throw new AttentionPackError(
+        `cannot crop to ${length} tokens: those from ${cut.start} to ${cut.end} are packed together; keep ${cut.start}, or ${cut.end} and more`,
+      );
+    }
     const window = this.#window;
-    const packed = this.#packed;
-    if (!window || !packed || length >= this.numSlots) return;
-    const end = this.packedEnd;
-    if (length < end)
-      throw new AttentionPackError(`cannot crop to ${length} tokens: an image is packed up to token ${end}; crop to ${end} or more`);
-    window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#spans = this.#spans.filter((span) => span.end <= length);
+    this.#images = this.#images.filter((image) => image.end <= length);
+    if (!window || length >= this.numSlots) return;
+    window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
+    this.#packed?.crop(length);
+    this.#segments = this.#segments.filter((segment) => segment.end <= length);
     this.#tokens?.crop(length);
     this.#feeds = undefined;
   }
@@ -245,9 +283,8 @@ export class CacheStore {
     this.#packed = undefined;
     this.#spans = [];
     this.#tokens = undefined;
-    this.#lost = { keys: 0, values: 0, factors: 0 };
-    this.#packedSpans = 0;
-    this.#packedTokens = 0;
+    this.#images = [];
+    this.#segments = [];
     this.#compactMs = 0;
     this.#feeds = undefined;
   }
@@ -267,4 +304,9 @@ function joined(parts: readonly Float32Array[]): Float32Array {
 
 function toFloat32(rows: WindowArray): Float32Array {
   return rows instanceof Float32Array ? rows : fromFloat16(rows);
+}
+
+function meanLost(parts: readonly LostEnergy[]): LostEnergy {
+  const mean = (of: keyof LostEnergy): number => parts.reduce((sum, part) => sum + part[of], 0) / Math.max(1, parts.length);
+  return { keys: mean('keys'), values: mean('values') };
 }
