@@ -1,0 +1,56 @@
+/** Fills a packed cache as a prefill does, with noise in place of a decoder: chunks, appending, packing and the encoder are the real ones. */
+import type { PackedCache } from '../src/cache.ts';
+import { newRowsName, PRESENT_POSITIONS, rawKeysName } from '../src/contract.ts';
+import { CACHE_HANDLE, PackedSession, withStore } from '../src/decode.ts';
+import { type InferenceSession, Tensor } from '../src/ort.ts';
+import type { Span } from '../src/prefill.ts';
+import { type PackedModel, STATE } from '../src/state.ts';
+import { noise } from './noise.ts';
+
+/** Ids of random models: `image_token_index` of their config, and some word. */
+const IMAGE_TOKEN = 3;
+const WORD = 5;
+
+/** Runs a prompt of `context` tokens with images at `spans` into the cache; returns its token ids. */
+export async function prefill(model: PackedModel, cache: PackedCache, spans: readonly Span[], context: number): Promise<number[]> {
+  const ids = new Array<number>(context).fill(WORD);
+  for (const { start, end } of spans) ids.fill(IMAGE_TOKEN, start, end);
+  const session = new PackedSession(noiseDecoder(model));
+  const inputs = {
+    [CACHE_HANDLE]: cache[CACHE_HANDLE] as unknown as Tensor,
+    inputs_embeds: new Tensor('float32', new Float32Array(context), [1, context, 1]),
+    attention_mask: new Tensor('int64', new BigInt64Array(context).fill(1n), [1, context]),
+  };
+  await withStore(
+    cache.handle,
+    () => ({ ids: [ids], spans: [spans], lastLogitsOnly: true }),
+    () => session.run(inputs),
+  );
+  return ids;
+}
+
+/** Gives the outputs a packed decoder gives, by the contract, as fast as memory allows. */
+function noiseDecoder(model: PackedModel): InferenceSession {
+  const { graph } = model[STATE];
+  let seed = 0;
+  const run = async ({ inputs_embeds: embeds }: Record<string, Tensor>): Promise<Record<string, Tensor>> => {
+    const numTokens = embeds?.dims[1] ?? 0;
+    const outputs: Record<string, Tensor> = { logits: new Tensor('float32', new Float32Array(1), [1, 1, 1]) };
+    for (const { index, numKvHeads, headDim } of graph.shape.layers) {
+      const rows = (): Tensor =>
+        new Tensor('float32', noise(numKvHeads * numTokens * headDim, seed++), [1, numKvHeads, numTokens, headDim]);
+      outputs[newRowsName(index, 'key')] = rows();
+      outputs[newRowsName(index, 'value')] = rows();
+      if (graph.rotary === 'rotate-late') outputs[rawKeysName(index)] = rows();
+    }
+    if (graph.rotary === 'rotate-late') {
+      outputs[PRESENT_POSITIONS] = new Tensor(
+        'int64',
+        BigInt64Array.from({ length: numTokens }, (_, n) => BigInt(n)),
+        [1, numTokens],
+      );
+    }
+    return outputs;
+  };
+  return { inputNames: ['inputs_embeds', 'attention_mask'], outputNames: [], run } as unknown as InferenceSession;
+}
