@@ -1,0 +1,71 @@
+/** `npm run bench -- decode`: arguments of the benchmarks. Prints a card, then a table; with --json one JSON line last. */
+import path from 'node:path';
+import { defineCommand, runMain } from 'citty';
+import { jsonArg, wholeNumber } from '../src/cli/args.ts';
+import { PACKAGE_ROOT } from '../src/cli/models.ts';
+import { guarded, Progress, printJson } from '../src/cli/output.ts';
+import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
+import { oneOf } from '../src/options.ts';
+import { benchDecode, type DecodeResult } from './decode.ts';
+import { readMachine } from './machine.ts';
+import { OPPONENTS } from './opponents/index.ts';
+
+const NAMES = OPPONENTS.map(({ name }) => name);
+
+const decode = defineCommand({
+  meta: { name: 'decode', description: 'milliseconds per token behind a long context: stock transformers.js and packed caches' },
+  args: {
+    shape: { type: 'string', default: 'smol-135m,mha-1.7b', description: `random models: ${RANDOM_SHAPES.join(', ')}` },
+    context: { type: 'string', default: '512,2048,8192', description: 'tokens in the cache' },
+    only: { type: 'string', default: NAMES.join(','), description: `opponents: ${NAMES.join(', ')}` },
+    dtype: { type: 'string', default: 'q4', description: 'precision of the weights' },
+    layers: { type: 'string', description: 'keep only this many layers of the model, for trying the benchmark itself' },
+    rounds: { type: 'string', default: '2', description: 'fresh processes per row; their order is reversed each time' },
+    steps: { type: 'string', default: '5', description: 'least timed steps in a process; quick ones take more' },
+    threads: { type: 'string', default: '2', description: 'threads of ONNX Runtime' },
+    models: { type: 'string', default: path.join(PACKAGE_ROOT, '.cache', 'bench'), description: 'folder random models are kept in' },
+    results: { type: 'string', default: path.join(import.meta.dirname, 'results'), description: 'folder dated results are written to' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const numbers = (name: string, text: string): number[] => text.split(',').map((part) => wholeNumber(name, part));
+      const shapes = args.shape.split(',').map((shape) => oneOf('--shape', shape, RANDOM_SHAPES));
+      const common = {
+        dtype: oneOf('--dtype', args.dtype, DTYPES),
+        layers: args.layers === undefined ? undefined : wholeNumber('--layers', args.layers),
+        contexts: numbers('--context', args.context),
+        opponents: args.only.split(',').map((name) => oneOf('--only', name, NAMES)),
+        rounds: wholeNumber('--rounds', args.rounds),
+        steps: wholeNumber('--steps', args.steps),
+        threads: wholeNumber('--threads', args.threads),
+        modelRoot: args.models,
+        resultsFolder: args.results,
+        signal: interruptSignal(),
+      };
+      const progress = new Progress();
+      progress.update('measuring bandwidth and GEMM rate');
+      const machine = await readMachine(common.threads);
+      const results: DecodeResult[] = [];
+      for (const shape of shapes) {
+        if (common.signal.aborted) break;
+        results.push(await benchDecode({ shape, ...common }, machine, progress));
+      }
+      if (args.json) printJson({ machine, results });
+      if (common.signal.aborted) process.exitCode = 130;
+    }),
+});
+
+/** Aborted by the first Ctrl-C, so that finished rows are still printed; the second one ends the process as usual. */
+function interruptSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+await runMain(
+  defineCommand({
+    meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
+    subCommands: { decode },
+  }),
+);
