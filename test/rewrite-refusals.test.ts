@@ -195,7 +195,7 @@ const CASES: Readonly<Record<string, Case>> = {
       editor.addInput('attention_mask', DataType.FLOAT, ['b', 's']);
     },
     node: 'tiny-decoder',
-    reason: `'attention_mask' has element type ${DataType.FLOAT}; only int64 and int32 are supported`,
+    reason: `'attention_mask' has element type ${DataType.FLOAT}; only int64 is supported`,
   },
 };
 

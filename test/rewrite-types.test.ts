@@ -109,3 +109,20 @@ test.each([
     expect(maxDifference).toBeLessThan(2e-5);
   }
 });
+
+test.each([
+  ['cpu', 'post-rope', DataType.FLOAT],
+  ['cpu', 'rotate-late', DataType.FLOAT],
+  ['cpu', 'rotate-late', DataType.FLOAT16],
+  ['webgpu', 'post-rope', DataType.FLOAT],
+  ['webgpu', 'rotate-late', DataType.FLOAT],
+] as const)('with ONNX Runtime’s optimisations on, %s, %s, type %i', async (provider, rotary, type) => {
+  const { maxDifference } = await compare({
+    ...SEQUENCES,
+    decoder: { type, windows: [5, undefined], softcap: 1.5, bias: 'mask', numTurned: 16, headDim: 32, branch: true },
+    rewrite: { provider, rotary },
+    deal: { dummyRows: provider === 'webgpu' },
+    optimised: true,
+  });
+  expect(maxDifference).toBeLessThan(type === DataType.FLOAT ? 2e-5 : FP16_TOLERANCE);
+});

@@ -63,9 +63,7 @@ function refuseGraph(model: Model, editor: GraphEditor, numAttentions: number): 
   const numDims = dimsOfValue(mask)?.length;
   if (numDims !== 2) return [{ node, reason: `'${ATTENTION_MASK}' has ${numDims ?? 'unknown'} dimensions, not 2` }];
   const type = elementType(mask);
-  if (type !== DataType.INT64 && type !== DataType.INT32) {
-    return [{ node, reason: `'${ATTENTION_MASK}' has element type ${type}; only int64 and int32 are supported` }];
-  }
+  if (type !== DataType.INT64) return [{ node, reason: `'${ATTENTION_MASK}' has element type ${type}; only int64 is supported` }];
   return [];
 }
 

@@ -5,7 +5,7 @@
  * it is not later than the query, and, in a layer with a local window, fewer than that many slots earlier.
  */
 import { PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS } from '../contract.ts';
-import { DataType, elementType, type GraphEditor } from '../onnx/index.ts';
+import { DataType, type GraphEditor } from '../onnx/index.ts';
 
 export const ATTENTION_MASK = 'attention_mask';
 
@@ -113,9 +113,7 @@ export function shareMask(editor: GraphEditor, query: string, codes: string, typ
     },
     maskPositions: () =>
       once('positions', () => {
-        const isInt64 = elementType(editor.input(ATTENTION_MASK)) === DataType.INT64;
-        const mask = isInt64 ? ATTENTION_MASK : editor.add('Cast', [ATTENTION_MASK], 'mask_i64_BA', { attributes: { to: DataType.INT64 } });
-        const counts = editor.add('CumSum', [mask, editor.ints(1)], 'token_counts_BA');
+        const counts = editor.add('CumSum', [ATTENTION_MASK, editor.ints(1)], 'token_counts_BA');
         const counts_BN = editor.add('Slice', [counts, numPast, numSlots, editor.ints([1])], 'token_counts_BN');
         return editor.add('Max', [editor.add('Sub', [counts_BN, editor.ints(1)], 'positions_signed_BN'), editor.ints(0)], 'positions_BN');
       }),

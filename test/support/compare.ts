@@ -25,6 +25,8 @@ export interface Trial {
   readonly chunks?: readonly number[];
   readonly numSteps?: number;
   readonly firstPosition?: number;
+  /** Whether ONNX Runtime may optimise the rewritten graph, as it does in use. */
+  readonly optimised?: boolean;
   readonly seed?: number;
 }
 
@@ -48,7 +50,7 @@ export async function compareModel(model: Model, trial: Omit<Trial, 'decoder'>):
   if (packed.report.refused.length) throw new Error(JSON.stringify(packed.report.refused));
   const facts = factsOf(model);
   const { embed, vocabulary } = facts;
-  const [before, after] = await Promise.all([openSession(model), openSession(packed.model.model)]);
+  const [before, after] = await Promise.all([openSession(model), openSession(packed.model.model, trial.optimised)]);
 
   const longest = Math.max(...lengths);
   const numSlots = longest + numSteps;
