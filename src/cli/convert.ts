@@ -9,6 +9,7 @@ import { guarded, Progress, printJson, printTable } from './output.ts';
 
 /** What shells report for a process stopped by Ctrl-C. */
 const INTERRUPTED = 130;
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export const convertCommand = defineCommand({
   meta: { name: 'convert', description: 'turn a Hugging Face LLaVA checkpoint into the transformers.js layout, without Python' },
@@ -31,7 +32,7 @@ export const convertCommand = defineCommand({
       const progress = new Progress();
       const stop = new AbortController();
       const interrupt = (): void => stop.abort();
-      process.once('SIGINT', interrupt);
+      for (const signal of SIGNALS) process.once(signal, interrupt);
       try {
         const report = await convert(args, { signal: stop.signal, onProgress: (step) => progress.update(progressLine(step)) });
         progress.done();
@@ -42,7 +43,7 @@ export const convertCommand = defineCommand({
         process.stderr.write('stopped; nothing was written\n');
         process.exitCode = INTERRUPTED;
       } finally {
-        process.off('SIGINT', interrupt);
+        for (const signal of SIGNALS) process.off(signal, interrupt);
       }
     }),
 });

@@ -49,8 +49,8 @@ export interface ProjectorShape {
 
 export interface LlavaShape {
   readonly text: TextShape;
-  readonly vision?: VisionShape;
-  readonly projector?: ProjectorShape;
+  readonly vision: VisionShape;
+  readonly projector: ProjectorShape;
 }
 
 /**
@@ -67,12 +67,6 @@ export function readShape(config: unknown, file = 'config.json'): LlavaShape {
   const text = readText(textFields, root.boolean('tie_word_embeddings', false));
   const vision = readVision(visionFields);
   return { text, vision, projector: readProjector(root, vision) };
-}
-
-/** The decoder's part alone, of a config without a vision tower. */
-export function readTextShape(config: unknown, file = 'config.json'): TextShape {
-  const root = new Fields(config, file);
-  return readText(root.object('text_config'), root.boolean('tie_word_embeddings', false));
 }
 
 /** Feature tokens of one image: what the vision encoder gives and what a prompt must leave room for. */

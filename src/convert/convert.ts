@@ -4,7 +4,7 @@ import path from 'node:path';
 import { AttentionPackError } from '../errors.ts';
 import type { BuildOptions } from './builder.ts';
 import { Checkpoint, readJson } from './checkpoint.ts';
-import { type LlavaShape, readShape, readTextShape } from './config.ts';
+import { type LlavaShape, readShape } from './config.ts';
 import { writeDecoder } from './decoder.ts';
 import { writeEmbedding } from './embed.ts';
 import { explicitConfig, refuseOther, withLoadingSettings, writeJson } from './output-config.ts';
@@ -89,7 +89,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
 /** Writes a model of a known shape with random weights and no tokenizer, for measuring. */
 export async function writeRandomModel(options: RandomModelOptions): Promise<ConvertReport> {
   const config = randomConfig(options.shape, options.layers);
-  const shape = 'vision_config' in config ? readShape(config) : { text: readTextShape(config) };
+  const shape = readShape(config);
   const source = new RandomWeights(options.seed ?? 0, shape.text.tied);
   return writeModels(config, shape, source, options, (folder) => {
     writeJson(path.join(folder, 'generation_config.json'), { bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 });
@@ -104,6 +104,7 @@ async function writeModels(
   options: WriteOptions,
   writeOthers: (folder: string) => readonly string[],
 ): Promise<ConvertReport> {
+  const { text } = shape;
   const precision = precisionOf(options.dtype ?? 'q4');
   const tied = isTied(shape, source);
   const explicit = explicitConfig(config, shape);
@@ -120,10 +121,7 @@ async function writeModels(
     };
     const { accuracyLevel, inlineMaxBytes } = options;
     const build: BuildOptions = { source, precision, folder: onnx, accuracyLevel, inlineMaxBytes, step };
-    const models: WrittenModel[] = [];
-    const { text, vision, projector } = shape;
-    if (vision && projector) models.push(await writeVisionEncoder({ text, vision, projector }, build));
-    models.push(await writeEmbedding(text, build), await writeDecoder(text, tied, build));
+    const models = [await writeVisionEncoder(shape, build), await writeEmbedding(text, build), await writeDecoder(text, tied, build)];
     const notes = [...writeOthers(folder)];
     if (precision.bits && text.hidden % BLOCK_SIZE)
       notes.push(`hidden size ${text.hidden} is no multiple of ${BLOCK_SIZE}: the embedding is not quantised`);
@@ -143,6 +141,6 @@ function isTied({ text }: LlavaShape, source: WeightSource): boolean {
 }
 
 /** Steps of progress: linear layers, plus one for the embedding. */
-function countLinears({ text, vision, projector }: LlavaShape): number {
-  return (vision && projector ? 6 * usedVisionLayers(projector) + 2 : 0) + 1 + 7 * text.numLayers + 1;
+function countLinears({ text, projector }: LlavaShape): number {
+  return 6 * usedVisionLayers(projector) + 2 + 1 + 7 * text.numLayers + 1;
 }

@@ -50,7 +50,6 @@ function mendProcessor(from: string, to: string, shape: LlavaShape): void {
   const preprocessor = existsSync(file) ? readJson(file) : typeof inner === 'object' ? (inner as Json | null) : undefined;
   if (preprocessor) writeJson(file, { ...preprocessor, processor_class: 'LlavaProcessor', ...processorType(preprocessor, shape) });
   const { vision, projector } = shape;
-  if (!vision || !projector) return;
   writeJson(path.join(to, 'processor_config.json'), {
     image_token: '<image>',
     ...processor,
@@ -64,6 +63,8 @@ function mendProcessor(from: string, to: string, shape: LlavaShape): void {
 /** Image processor classes without the endings of their variants (torchvision, Pillow), or the tower's own where none is named. */
 function processorType(preprocessor: Json, { vision }: LlavaShape): Json {
   const named = preprocessor.image_processor_type ?? preprocessor.feature_extractor_type;
-  const own = vision?.hasClassToken ? 'CLIPImageProcessor' : 'SiglipImageProcessor';
-  return { image_processor_type: typeof named === 'string' ? named.replace(/(Fast|Pil)$/, '') : own };
+  const own = vision.hasClassToken ? 'CLIPImageProcessor' : 'SiglipImageProcessor';
+  return {
+    image_processor_type: typeof named === 'string' ? named.replace(/(Fast|Pil)$/, '').replace(/FeatureExtractor$/, 'ImageProcessor') : own,
+  };
 }

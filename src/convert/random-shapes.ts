@@ -6,8 +6,8 @@ export const RANDOM_SHAPES = ['smol-135m', 'mha-1.7b', 'llava-1.5-7b'] as const;
 /**
  * One of:
  *
- * - *smol-135m*: the decoder of SmolVLM-256M: 30 layers, hidden 576, grouped-query 9/3 heads of 64, tied head. No vision tower.
- * - *mha-1.7b*: the decoder of SmolLM2-1.7B: 24 layers, hidden 2048, 32/32 heads of 64, tied head. No vision tower.
+ * - *smol-135m*: the decoder of SmolVLM-256M: 30 layers, hidden 576, grouped-query 9/3 heads of 64, tied head. A toy vision tower.
+ * - *mha-1.7b*: the decoder of SmolLM2-1.7B: 24 layers, hidden 2048, 32/32 heads of 64, tied head. A toy vision tower.
  * - *llava-1.5-7b*: 32 layers, hidden 4096, 32/32 heads of 128, untied head, CLIP ViT-L/14 at 336 pixels: 576 tokens an image.
  *
  * All take 32768 positions, whatever their originals take, so that long contexts can be timed.
@@ -28,7 +28,18 @@ const CLIP_LARGE_336 = {
   patch_size: 14,
 };
 
-const SHAPES: Readonly<Record<RandomShape, { text: Config; vision?: Config }>> = {
+/** The smallest tower that lets stock transformers.js load the folder: 64 tokens an image. */
+const TOY_TOWER = {
+  model_type: 'siglip_vision_model',
+  hidden_size: 64,
+  image_size: 64,
+  intermediate_size: 128,
+  num_attention_heads: 2,
+  num_hidden_layers: 1,
+  patch_size: 8,
+};
+
+const SHAPES: Readonly<Record<RandomShape, { text: Config; vision: Config }>> = {
   'smol-135m': {
     text: {
       hidden_size: 576,
@@ -41,6 +52,7 @@ const SHAPES: Readonly<Record<RandomShape, { text: Config; vision?: Config }>> =
       rope_theta: 100000,
       tie_word_embeddings: true,
     },
+    vision: TOY_TOWER,
   },
   'mha-1.7b': {
     text: {
@@ -54,6 +66,7 @@ const SHAPES: Readonly<Record<RandomShape, { text: Config; vision?: Config }>> =
       rope_theta: 130000,
       tie_word_embeddings: true,
     },
+    vision: TOY_TOWER,
   },
   'llava-1.5-7b': {
     text: {
@@ -98,11 +111,9 @@ export function randomConfig(name: string, layers?: number): Config {
       ...text,
       num_hidden_layers: layers ?? most,
     },
-    ...(vision && {
-      vision_config: vision,
-      projector_hidden_act: 'gelu',
-      vision_feature_layer: -2,
-      vision_feature_select_strategy: 'default',
-    }),
+    vision_config: vision,
+    projector_hidden_act: 'gelu',
+    vision_feature_layer: vision === TOY_TOWER ? -1 : -2,
+    vision_feature_select_strategy: vision === TOY_TOWER ? 'full' : 'default',
   };
 }

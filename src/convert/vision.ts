@@ -8,7 +8,7 @@ import type { WrittenModel } from './weights-writer.ts';
 const TOWER = 'vision_tower';
 
 /** Writes `vision_encoder`: pixel_values [images, channels, height, width] -> image_features [images, tokens, hidden], both float32. */
-export async function writeVisionEncoder(shape: Required<LlavaShape>, options: BuildOptions): Promise<WrittenModel> {
+export async function writeVisionEncoder(shape: LlavaShape, options: BuildOptions): Promise<WrittenModel> {
   const { vision, projector, text } = shape;
   const builder = new ModelBuilder('vision_encoder', options);
   try {
@@ -106,7 +106,7 @@ function selectFeatures(builder: ModelBuilder, projector: ProjectorShape, states
   return builder.node('Slice', '/feature_select/Slice', [joined, editor.ints([1]), editor.ints([2147483647]), editor.ints([1])]);
 }
 
-async function project(builder: ModelBuilder, { vision, projector, text }: Required<LlavaShape>, x: string): Promise<void> {
+async function project(builder: ModelBuilder, { vision, projector, text }: LlavaShape, x: string): Promise<void> {
   const from = 'multi_modal_projector';
   const { bias } = projector;
   const isFloat = builder.floatType === DataType.FLOAT;
