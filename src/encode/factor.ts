@@ -30,8 +30,8 @@ export interface Encoder {
 }
 
 /**
- * Whether the Gram matrix pays. Its eigenproblem grows with the cube of min(T, W), in JavaScript: quiet milliseconds at rank 64 are 30 for 256
- * and 150 for 512, where the randomised SVD takes 15 for an error 1.005 times the least. Asked for most of the columns, that has no advantage.
+ * Whether the Gram matrix pays. Its eigenproblem, in JavaScript, grows with the cube of min(T, W): at rank 64 on a quiet core about 30 ms for
+ * 256 and 150 for 512, where the randomised SVD takes 15. Asked for most of the columns, that one has no advantage.
  */
 function isExact(smaller: number, rank: number): boolean {
   return smaller <= 256 || (smaller <= 512 && 4 * rank > smaller);

@@ -5,8 +5,11 @@ import { orthogonaliseColumns, orthogonaliseRows, orthonormaliseRows } from './o
 import type { Dense, Products } from './products.ts';
 import { uniform } from './random.ts';
 
-/** Columns beyond the rank wanted; the error is then within about 1 % of the least possible. */
-const OVERSAMPLE = 8;
+/**
+ * Columns beyond the rank wanted. With a quarter more the error is within 1 % of the least possible for spectra that fall as 1/i or faster
+ * (2 % for 1/√i); with Halko's 8 it would be 2 and 3 % at rank 96. A third iteration would do as much for three times the price.
+ */
+const oversample = (rank: number): number => Math.max(8, Math.ceil(rank / 4));
 const POWER_ITERATIONS = 2;
 
 /**
@@ -25,7 +28,7 @@ export async function randomizedSvd(
   seed: number,
 ): Promise<RawFactors> {
   const [numTokens, width] = [rows.rows, rows.columns];
-  const k = Math.min(rank + OVERSAMPLE, numTokens, width);
+  const k = Math.min(rank + oversample(rank), numTokens, width);
   // 1. Sketch, and sharpen it: each iteration multiplies the spectrum by its square.
   let z = await single.times({ values: uniform(new Float32Array(k * numTokens), seed), rows: k, columns: numTokens }, rows); // [k, W]
   for (let iteration = 0; iteration < POWER_ITERATIONS; iteration++) {
