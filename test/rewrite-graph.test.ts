@@ -15,8 +15,9 @@ import {
 } from '../src/onnx/index.ts';
 import { readShape, rewrite } from '../src/rewrite.ts';
 import { compare } from './support/compare.ts';
-import { EMBED, numbers, openSession, randomNumbers, tinyDecoder } from './support/decoders.ts';
+import { EMBED, randomNumbers, tinyDecoder } from './support/decoders.ts';
 import { PlainCache } from './support/plain-cache.ts';
+import { numbers, openSession } from './support/run.ts';
 
 const pack = (model: Model, options?: Parameters<typeof rewrite>[1]) => rewrite({ model, path: 'tiny.onnx' }, options);
 const described = (list: ValueInfo[] | null | undefined): Record<string, string> =>

@@ -5,8 +5,9 @@ import { basisName, codesName } from '../src/contract.ts';
 import { DataType } from '../src/onnx/index.ts';
 import { type RewriteOptions, rewrite } from '../src/rewrite.ts';
 import { compare, type Trial } from './support/compare.ts';
-import { EMBED, numbers, openSession, randomNumbers, tinyDecoder } from './support/decoders.ts';
+import { EMBED, randomNumbers, tinyDecoder } from './support/decoders.ts';
 import { PlainCache } from './support/plain-cache.ts';
+import { numbers, openSession } from './support/run.ts';
 
 const SEQUENCES = { lengths: [12, 7], chunks: [5, 7], numSteps: 8 } as const;
 

@@ -4,12 +4,12 @@
  * Letters as in `shape.ts`; in value names R = G·N, the query rows that share a key/value head, HR = Hkv·R = H·N, and
  * C = M·T + S + N, the columns of a row of scores: packed tokens, window, new tokens, under one softmax.
  */
-import { basisName, codesName, newRowsName, rawKeysName, type Side, windowName } from '../contract.ts';
+import { basisName, codesName, type Side, windowName } from '../contract.ts';
 import { type AttributeValue, DataType, type GraphEditor } from '../onnx/index.ts';
 import type { BasisType, CodeType, RotaryMode } from '../shape.ts';
 import type { AttentionNode } from './attention-node.ts';
 import type { Shared } from './mask.ts';
-import { rotate } from './rotary.ts';
+import { projectRows, type Rows } from './rows.ts';
 import { scoreFused, scorePlain } from './scores.ts';
 
 /** How the subgraph is spelled for an execution provider. */
@@ -54,13 +54,6 @@ export interface Layer {
   basis(side: Side): string;
   /** Dense window [B, Hkv, S, D] in the compute type. */
   window(side: Side): string;
-}
-
-/** Query, new keys and new values of a layer, ready for products. */
-export interface Rows {
-  readonly query_BHND: string;
-  readonly key_BHkvND: string;
-  readonly value_BHkvND: string;
 }
 
 /** Replaces the node; its output keeps its name, so nothing downstream changes. */
@@ -127,66 +120,6 @@ export const ELEMENT: Readonly<Record<CodeType | BasisType, DataType>> = {
   float16: DataType.FLOAT16,
   int8: DataType.INT8,
 };
-
-/**
- * Splits heads, turns queries and keys, and names the rows that go to the cache.
- *
- * Query, key and value are joined first: one Cast, Reshape and Transpose serves the three of them.
- */
-function projectRows(layer: Layer): Rows {
-  const { editor, attention, shared, packing } = layer;
-  const { index, numHeads, numKvHeads, headDim } = attention.shape;
-  const joined = layer.add('Concat', [attention.query, attention.key, attention.value], 'qkv_BNHxD', { axis: 2 });
-  const joined_BNHxD = layer.cast(joined, attention.type, layer.type, 'qkv_compute_BNHxD');
-  const joined_BNHD = layer.add('Reshape', [joined_BNHxD, shared.shape(0, 0, -1, headDim)], 'qkv_BNHD');
-  const joined_BHND = layer.add('Transpose', [joined_BNHD], 'qkv_BHND', { perm: [0, 2, 1, 3] });
-
-  const sameType = layer.type === packing.windowType;
-  const late = packing.rotary === 'rotate-late';
-  const { rotary } = attention;
-  const keyOut = newRowsName(index, 'key');
-  const valueOut = newRowsName(index, 'value');
-  const prefix = `packed_attention.${index}/`;
-  const value_BHkvND = sameType ? valueOut : editor.fresh(`${prefix}value_BHkvND`);
-  const unturned_BHkvND = rotary
-    ? late && layer.type === DataType.FLOAT
-      ? rawKeysName(index)
-      : editor.fresh(`${prefix}key_unturned_BHkvND`)
-    : sameType
-      ? keyOut
-      : editor.fresh(`${prefix}key_BHkvND`);
-  const unturnedQuery_BHND = editor.fresh(`${prefix}query_${rotary ? 'unturned_' : ''}BHND`);
-  editor.append(
-    'Split',
-    [joined_BHND, shared.shape(numHeads, numKvHeads, numKvHeads)],
-    [unturnedQuery_BHND, unturned_BHkvND, value_BHkvND],
-    { attributes: { axis: 1 } },
-  );
-
-  let query_BHND = unturnedQuery_BHND;
-  let key_BHkvND = unturned_BHkvND;
-  if (rotary) {
-    const positions = rotary.positions || shared.maskPositions();
-    const size = { headDim, type: layer.type };
-    query_BHND = rotate(editor, unturnedQuery_BHND, positions, rotary, { ...size, numHeads }, `${prefix}query_BHND`);
-    key_BHkvND = rotate(
-      editor,
-      unturned_BHkvND,
-      positions,
-      rotary,
-      { ...size, numHeads: numKvHeads },
-      sameType ? keyOut : `${prefix}key_BHkvND`,
-    );
-    if (late && unturned_BHkvND !== rawKeysName(index)) {
-      editor.append('Cast', [unturned_BHkvND], [rawKeysName(index)], { attributes: { to: DataType.FLOAT } });
-    }
-  }
-  if (!sameType) {
-    editor.append('Cast', [key_BHkvND], [keyOut], { attributes: { to: packing.windowType } });
-    editor.append('Cast', [value_BHkvND], [valueOut], { attributes: { to: packing.windowType } });
-  }
-  return { query_BHND, key_BHkvND, value_BHkvND };
-}
 
 /** Sums values by weight: packed through codes, then basis; window and new tokens as they are. [B, Hkv, R, D] */
 function attend(layer: Layer, weights_BHkvRC: string, rows: Rows): string {

@@ -4,9 +4,11 @@
  * Neither ever transposes codes, bases, keys or the window: FusedMatMul reads them transposed, and the plain spelling turns the products
  * round (keys · queryᵀ), so that only scores and queries, which are small, are transposed.
  */
+import { assert } from '../errors.ts';
 import { float } from '../onnx/index.ts';
-import type { Layer, Rows } from './attention.ts';
+import type { Layer } from './attention.ts';
 import { rotate } from './rotary.ts';
+import type { Rows } from './rows.ts';
 
 /** For the CPU and wasm. */
 export function scoreFused(layer: Layer, rows: Rows): string {
@@ -82,7 +84,7 @@ function joinSegments(layer: Layer, scores: string): string {
 function turnedKeys(layer: Layer): string {
   const { editor, shared, attention } = layer;
   const { numKvHeads, headDim } = attention.shape;
-  if (!attention.rotary) throw new Error('attentionpack bug: rotate-late in a layer that does not rotate');
+  assert(attention.rotary, 'rotate-late in a layer that does not rotate');
   const codes_BM1Tr = layer.add('Unsqueeze', [layer.codes('key'), editor.ints([2])], 'key_codes_BM1Tr');
   const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, layer.basis('key')], 'keys_unturned_BMHkvTD');
   const numRows = shared.segmentsOfBatch();

@@ -2,18 +2,9 @@
 import * as ort from 'onnxruntime-node';
 import type { Model } from '../../src/onnx/index.ts';
 import { type RewriteOptions, type RewriteReport, rewrite } from '../../src/rewrite.ts';
-import {
-  ALL_LOGITS,
-  type DecoderOptions,
-  factsOf,
-  floats,
-  numbers,
-  openSession,
-  randomNumbers,
-  runPlain,
-  tinyDecoder,
-} from './decoders.ts';
+import { type DecoderOptions, randomNumbers, tinyDecoder } from './decoders.ts';
 import { type DealOptions, PlainCache } from './plain-cache.ts';
+import { ALL_LOGITS, factsOf, floats, numbers, openSession, runPlain } from './run.ts';
 
 export interface Trial {
   readonly decoder?: DecoderOptions;

@@ -16,7 +16,7 @@ import {
 } from '../../src/contract.ts';
 import { DataType, floatTensor } from '../../src/onnx/index.ts';
 import type { BasisType, CodeType, ModelShape, RotaryMode } from '../../src/shape.ts';
-import { floats, numbers } from './decoders.ts';
+import { floats, numbers } from './run.ts';
 
 export interface DealOptions {
   readonly rotary: RotaryMode;
