@@ -27,7 +27,7 @@ export interface ModelClass<M extends PreTrainedModel = PreTrainedModel> {
 }
 
 const CACHE_OPTIONS = ['rank', 'compactAt', 'basisPer', 'sink', 'recent', 'chunk', 'seed'] as const;
-const GRAPH_OPTIONS = ['rotary', 'codes', 'basis'] as const;
+const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window'] as const;
 
 /**
  * Loads a model whose decoder attends to a packed cache. Use it like the model `from_pretrained` gives; `generate` packs the images of its

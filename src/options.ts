@@ -1,6 +1,16 @@
 /** Every option once: type, prose, default, check. */
 import { AttentionPackError } from './errors.ts';
-import { BASIS_TYPES, type BasisType, CODE_TYPES, type CodeType, type ModelShape, ROTARY_MODES, type RotaryMode } from './shape.ts';
+import {
+  BASIS_TYPES,
+  type BasisType,
+  CODE_TYPES,
+  type CodeType,
+  type ModelShape,
+  ROTARY_MODES,
+  type RotaryMode,
+  WINDOW_TYPES,
+  type WindowType,
+} from './shape.ts';
 
 /** When a complete image leaves the dense window for the packed part. */
 export const COMPACT_AT = ['context', 'span'] as const;
@@ -54,6 +64,11 @@ export interface GraphOptions {
   readonly codes?: CodeType;
   /** Element type of bases. Default `float32`. */
   readonly basis?: BasisType;
+  /**
+   * Element type of the dense window: text, and images not yet packed. `float16` halves it against `float32` at the cost of a Cast of the window at each
+   * step and of rounding (about 5e-4 of each key and value). Default: the model's own, that of its `past_key_values`.
+   */
+  readonly window?: WindowType;
 }
 
 export interface PackedOptions extends CacheOptions, GraphOptions {}
@@ -118,6 +133,7 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
   if (options.rotary !== undefined) oneOf('rotary', options.rotary, ROTARY_MODES);
   if (options.codes !== undefined) oneOf('codes', options.codes, CODE_TYPES);
   if (options.basis !== undefined) oneOf('basis', options.basis, BASIS_TYPES);
+  if (options.window !== undefined) oneOf('window', options.window, WINDOW_TYPES);
   return options;
 }
 

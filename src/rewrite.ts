@@ -2,12 +2,22 @@
 import { codesName } from './contract.ts';
 import { AttentionPackError, type Refusal, RefusedGraphError } from './errors.ts';
 import { DataType, decodeModel, encodeModel, GraphEditor, type Model, type ModelFile } from './onnx/index.ts';
-import { FORMS, type Packing, packAttention } from './passes/attention.ts';
+import { ELEMENT, FORMS, type Packing, packAttention } from './passes/attention.ts';
 import type { AttentionNode } from './passes/attention-node.ts';
 import { checkModel } from './passes/check.ts';
 import { addPackedInputs, answerPastShapes, replaceOutputs } from './passes/inputs.ts';
 import { shareMask } from './passes/mask.ts';
-import { BASIS_TYPES, type BasisType, CODE_TYPES, type CodeType, type ModelShape, ROTARY_MODES, type RotaryMode } from './shape.ts';
+import {
+  BASIS_TYPES,
+  type BasisType,
+  CODE_TYPES,
+  type CodeType,
+  type ModelShape,
+  ROTARY_MODES,
+  type RotaryMode,
+  WINDOW_TYPES,
+  type WindowType,
+} from './shape.ts';
 
 /** Execution providers the graph can be spelled for. */
 export const PROVIDERS = ['cpu', 'webgpu', 'wasm'] as const;
@@ -20,6 +30,8 @@ export interface RewriteOptions {
   readonly codes?: CodeType;
   /** Element type of the basis inputs; default `float32`. */
   readonly basis?: BasisType;
+  /** Element type of the dense window; default: that of the model's `past_key_values`. Another one costs one Cast a layer and side. */
+  readonly window?: WindowType;
   /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
   readonly provider?: Provider;
 }
@@ -47,7 +59,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
   checkOptions(options);
   const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
   const { attentions, refused, rotary } = checkModel(model, options.rotary);
-  const shape = shapeOf(attentions);
+  const shape = shapeOf(attentions, options.window);
   const nodesBefore = model.graph?.node?.length ?? 0;
   if (refused.length) return { model: file, shape, report: { rewritten: 0, refused, rotary, nodesBefore, nodesAfter: nodesBefore } };
 
@@ -56,7 +68,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     codes: options.codes ?? 'float32',
     basis: options.basis ?? 'float32',
     form: FORMS[options.provider ?? 'cpu'],
-    windowType: attentions[0]?.windowType ?? DataType.FLOAT,
+    windowType: ELEMENT[shape.windowType],
   });
   const nodesAfter = model.graph?.node?.length ?? 0;
   return { model: { model, path: file.path }, shape, report: { rewritten: attentions.length, refused, rotary, nodesBefore, nodesAfter } };
@@ -87,15 +99,15 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], packing: 
   editor.sort();
 }
 
-function shapeOf(attentions: readonly AttentionNode[]): ModelShape {
+function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): ModelShape {
   return {
     layers: attentions.map(({ shape }) => shape).sort((a, b) => a.index - b.index),
-    windowType: attentions[0]?.windowType === DataType.FLOAT16 ? 'float16' : 'float32',
+    windowType: window ?? (attentions[0]?.windowType === DataType.FLOAT16 ? 'float16' : 'float32'),
   };
 }
 
 function checkOptions(options: RewriteOptions): void {
-  const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, provider: PROVIDERS } as const;
+  const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
   for (const [name, allowed] of Object.entries(choices) as [keyof RewriteOptions, readonly string[]][]) {
     const value = options[name];
     if (value !== undefined && !allowed.includes(value)) {

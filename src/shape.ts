@@ -33,6 +33,10 @@ export const BASIS_TYPES = ['float32', 'float16'] as const;
 /** Element type in which bases are held and fed. */
 export type BasisType = (typeof BASIS_TYPES)[number];
 
+export const WINDOW_TYPES = ['float32', 'float16'] as const;
+/** Element type in which the dense window is held and fed. */
+export type WindowType = (typeof WINDOW_TYPES)[number];
+
 /** One attention layer, as read from its node. */
 export interface LayerShape {
   /** The N of `past_key_values.N.key`. */
@@ -50,7 +54,7 @@ export interface LayerShape {
 export interface ModelShape {
   readonly layers: readonly LayerShape[];
   /** Element type of `past_key_values`: what the dense window holds. */
-  readonly windowType: 'float32' | 'float16';
+  readonly windowType: WindowType;
 }
 
 /** Bytes one token's keys and values take in a dense fp16 cache, over all layers: 2 (keys, values) · 2 bytes · Σ Hkv·D. */

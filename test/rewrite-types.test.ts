@@ -56,6 +56,13 @@ test.each(['post-rope', 'rotate-late'] as const)('fp16 codes and bases in an fp3
   expect(maxDifference).toBeLessThan(1e-2);
 });
 
+test.each(['post-rope', 'rotate-late'] as const)('an fp16 window in an fp32 decoder, %s', async (rotary) => {
+  const { maxDifference } = await compare({ ...SEQUENCES, rewrite: { rotary, window: 'float16' } });
+  // As with fp16 codes: the rows' own rounding. A window in its own type is exact, as all other tests say.
+  expect(maxDifference).toBeLessThan(1e-2);
+  expect(maxDifference).toBeGreaterThan(0);
+});
+
 test.each(['post-rope', 'rotate-late'] as const)('int8 codes are read as the numbers they are, %s', async (rotary) => {
   const run = async (codes: RewriteOptions['codes']): Promise<Float32Array> => {
     const { model, shape } = rewrite({ model: tinyDecoder(), path: 'tiny.onnx' }, { rotary, codes });

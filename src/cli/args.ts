@@ -2,7 +2,7 @@
 import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
 import { BASIS_PER, COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
-import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES } from '../shape.ts';
+import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 
 /** How to pack; the same words as the options of the library. */
 export const packingArgs = {
@@ -13,6 +13,7 @@ export const packingArgs = {
   rotary: { type: 'string', description: `${ROTARY_MODES.join(' or ')} (default: rotate-late where the graph allows it)` },
   codes: { type: 'string', description: `element type of codes: ${CODE_TYPES.join(', ')} (default: float32)` },
   basis: { type: 'string', description: `element type of bases: ${BASIS_TYPES.join(', ')} (default: float32)` },
+  window: { type: 'string', description: `element type of the dense window: ${WINDOW_TYPES.join(', ')} (default: the model's own)` },
   'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
   'basis-per': { type: 'string', description: `what shares a basis: ${BASIS_PER.join(' or ')} (default: image)` },
   chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
@@ -25,11 +26,12 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, compactAt, basisPer, chunk] = [
+  const [rank, rotary, codes, basis, window, compactAt, basisPer, chunk] = [
     'rank',
     'rotary',
     'codes',
     'basis',
+    'window',
     'compact-at',
     'basis-per',
     'chunk',
@@ -39,6 +41,7 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
     ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
     ...(basis === undefined ? {} : { basis: oneOf('--basis', basis, BASIS_TYPES) }),
+    ...(window === undefined ? {} : { window: oneOf('--window', window, WINDOW_TYPES) }),
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
     ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
     ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),

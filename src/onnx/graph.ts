@@ -140,6 +140,13 @@ export class GraphEditor {
     return name;
   }
 
+  /** Declares another element type for an input. */
+  setElementType(input: string, type: DataType): void {
+    const tensor = this.input(input)?.type?.tensorType;
+    assert(tensor, `'${input}' is not an input of a tensor type`);
+    tensor.elemType = type;
+  }
+
   removeInput(name: string): void {
     this.graph.input = this.graph.input?.filter((input) => input.name !== name);
   }

@@ -19,7 +19,7 @@ import { ATTENTION_MASK, type Shared } from './mask.ts';
 
 const SIDES: readonly Side[] = ['key', 'value'];
 
-/** Declares the packed inputs. Called before the layers are built, so that their values exist. */
+/** Declares the packed inputs, and the window's element type. Called before the layers are built, so that their values exist. */
 export function addPackedInputs(editor: GraphEditor, attentions: readonly AttentionNode[], packing: Packing): void {
   const batch = batchSymbol(editor);
   const int64 = DataType.INT64;
@@ -28,6 +28,7 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   if (packing.rotary === 'rotate-late') editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size']);
   for (const { shape } of attentions) {
     for (const side of SIDES) {
+      editor.setElementType(windowName(shape.index, side), packing.windowType);
       const rank = `${side}_rank_${shape.index}`;
       editor.addInput(codesName(shape.index, side), ELEMENT[packing.codes], [batch, 'segments', 'segment_size', rank]);
       editor.addInput(basisName(shape.index, side), ELEMENT[packing.basis], [batch, 'segments', shape.numKvHeads, rank, shape.headDim]);
