@@ -16,6 +16,7 @@ import type { WorkerMessage, WorkerResult, WorkerTask } from './worker.ts';
 export interface DecodeOptions {
   readonly shape: string;
   readonly dtype: Dtype;
+  readonly accuracy: 0 | 4;
   readonly layers: number | undefined;
   readonly contexts: readonly number[];
   readonly opponents: readonly string[];
@@ -44,14 +45,14 @@ const STEP_BUDGET_MS = 2000;
 
 /** Measures one shape. What is finished is on disk after every run; an aborted signal ends the rounds early and keeps it. */
 export async function benchDecode(options: DecodeOptions, machine: Machine, progress: Progress): Promise<DecodeResult> {
-  const { shape, dtype, layers, contexts, rounds, signal } = options;
-  const folder = await modelFolder(options.modelRoot, { shape, dtype, layers }, (text) => progress.update(text));
+  const { shape, dtype, accuracy, layers, contexts, rounds, signal } = options;
+  const folder = await modelFolder(options.modelRoot, { shape, dtype, accuracy, layers }, (text) => progress.update(text));
   const facts = decoderFacts(folder);
   const opponents = OPPONENTS.filter(({ name }) => options.opponents.includes(name));
   const card = makeCard(facts, machine, opponents, contexts);
-  const name = layers === undefined ? shape : `${shape}-${layers}l`;
+  const name = `${shape}${layers === undefined ? '' : `-${layers}l`}${accuracy ? '' : '-exact'}`;
   progress.done();
-  console.log(describeCard(`decode, ${name}, ${dtype}`, card, machine, opponents).join('\n'));
+  console.log(describeCard(`decode, ${name}, ${dtype}, accuracy level ${accuracy}`, card, machine, opponents).join('\n'));
 
   const runs: Run[] = [];
   const skipped: Skip[] = [];
@@ -59,7 +60,14 @@ export async function benchDecode(options: DecodeOptions, machine: Machine, prog
   const file = path.join(options.resultsFolder, `${date}-decode-${name}.json`);
   const result = (): DecodeResult => {
     const rows = toRows(runs);
-    return { benchmark: 'decode', shape: name, file: path.basename(file), rows, skipped, promises: verdicts(name, rows) };
+    return {
+      benchmark: 'decode',
+      shape: name,
+      file: path.basename(file),
+      rows,
+      skipped,
+      promises: verdicts(layers === undefined ? shape : name, rows),
+    };
   };
   const save = (): void =>
     writeWhole(file, { date: new Date().toISOString(), dtype, machine, card, settings: settingsOf(options), ...result(), runs });
@@ -152,8 +160,9 @@ function printResult(
   }
 }
 
-function settingsOf({ layers, contexts, rounds, steps, threads }: DecodeOptions): Record<string, unknown> {
+function settingsOf({ accuracy, layers, contexts, rounds, steps, threads }: DecodeOptions): Record<string, unknown> {
   return {
+    accuracy,
     layers: layers ?? 'all',
     contexts,
     rounds,

@@ -19,6 +19,7 @@ const decode = defineCommand({
     context: { type: 'string', default: '512,2048,8192', description: 'tokens in the cache' },
     only: { type: 'string', default: NAMES.join(','), description: `opponents: ${NAMES.join(', ')}` },
     dtype: { type: 'string', default: 'q4', description: 'precision of the weights' },
+    accuracy: { type: 'string', default: '4', description: 'accuracy_level of int4 products: 4 (in int8) or 0 (in float32)' },
     layers: { type: 'string', description: 'keep only this many layers of the model, for trying the benchmark itself' },
     rounds: { type: 'string', default: '2', description: 'fresh processes per row; their order is reversed each time' },
     steps: { type: 'string', default: '5', description: 'least timed steps in a process; quick ones take more' },
@@ -33,6 +34,7 @@ const decode = defineCommand({
       const shapes = args.shape.split(',').map((shape) => oneOf('--shape', shape, RANDOM_SHAPES));
       const common = {
         dtype: oneOf('--dtype', args.dtype, DTYPES),
+        accuracy: Number(oneOf('--accuracy', args.accuracy, ['0', '4'])) as 0 | 4,
         layers: args.layers === undefined ? undefined : wholeNumber('--layers', args.layers),
         contexts: numbers('--context', args.context),
         opponents: args.only.split(',').map((name) => oneOf('--only', name, NAMES)),

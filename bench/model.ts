@@ -14,6 +14,8 @@ import type { PackedModel } from '../src/state.ts';
 export interface RandomFolder {
   readonly shape: string;
   readonly dtype: Dtype;
+  /** accuracy_level of its int4 products: 4 multiplies in int8, as llama.cpp does; 0 in float32, as most published models ask for. */
+  readonly accuracy: 0 | 4;
   /** Keeps only this many layers; undefined: all. */
   readonly layers?: number | undefined;
 }
@@ -21,14 +23,15 @@ export interface RandomFolder {
 /** Writes the model's folder unless it is there, and tells where it is. */
 export async function modelFolder(
   root: string,
-  { shape, dtype, layers }: RandomFolder,
+  { shape, dtype, accuracy, layers }: RandomFolder,
   onProgress: (text: string) => void,
 ): Promise<string> {
-  const out = path.join(root, `${shape}${layers === undefined ? '' : `-${layers}l`}-${dtype}`);
+  const out = path.join(root, `${shape}${layers === undefined ? '' : `-${layers}l`}-${dtype}${accuracy ? '' : '-exact'}`);
   if (!existsSync(path.join(out, 'config.json'))) {
     await writeRandomModel({
       shape,
       dtype,
+      accuracyLevel: accuracy,
       out,
       ...(layers === undefined ? {} : { layers }),
       onProgress: ({ done, total }) => onProgress(`writing ${out}: ${done} of ${total}`),

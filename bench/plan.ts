@@ -1,4 +1,5 @@
 /** Which measurements are made in which order, and how runs become rows. Pure: no process is started here. */
+import { median } from '../src/step-timer.ts';
 import { PACKED } from './opponents/index.ts';
 import type { WorkerResult } from './worker.ts';
 
@@ -118,11 +119,4 @@ export function verdicts(shape: string, rows: readonly Row[]): Verdict[] {
       kept: row.peakShare < PROMISED_PEAK_SHARE,
     },
   ];
-}
-
-/** The middle value, or the mean of the two in the middle. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2;
 }

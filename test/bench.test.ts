@@ -4,7 +4,7 @@ import { makeCard } from '../bench/card.ts';
 import { OPPONENTS } from '../bench/opponents/index.ts';
 import { denseBytes } from '../bench/opponents/opponent.ts';
 import { IMAGE_TOKENS, spansOf } from '../bench/opponents/packed.ts';
-import { median, plan, type Run, secondsLeft, toRows, verdicts } from '../bench/plan.ts';
+import { plan, type Run, secondsLeft, toRows, verdicts } from '../bench/plan.ts';
 import { footprint } from '../src/cache/footprint.ts';
 import type { CodeType, ModelShape } from '../src/shape.ts';
 
@@ -54,11 +54,6 @@ describe('rows', () => {
     expect(rows.find(({ context }) => context === 512)?.timesFaster).toBeUndefined();
     expect(verdicts('mha-1.7b', rows).map(({ kept }) => kept)).toEqual([true, true]);
     expect(verdicts('mha-1.7b-4l', rows)).toEqual([]);
-  });
-
-  test('the median of an even number of values lies between the middle two', () => {
-    expect(median([4, 1, 3, 2])).toBe(2.5);
-    expect(median([5, 1, 3])).toBe(3);
   });
 });
 
