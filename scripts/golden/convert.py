@@ -57,8 +57,8 @@ def mha(**more):
 
 
 def gqa(**more):
-    # head_dim is not hidden_size / heads, as in the embedded model
-    return LlamaConfig(**TEXT, num_attention_heads=4, num_key_value_heads=2, head_dim=16, **more)
+    # head_dim is not hidden_size / heads, as in the embedded model; a multiple of 32, as quantised embeddings need
+    return LlamaConfig(**{**TEXT, "hidden_size": 96}, num_attention_heads=4, num_key_value_heads=2, head_dim=16, **more)
 
 
 def qwen(**more):

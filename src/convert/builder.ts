@@ -107,7 +107,7 @@ export class ModelBuilder {
   }
 
   /** Quantised codes, scales and zero points of a matrix [N, K] as three initialisers; a zero point name of '' says they are all the middle code. */
-  quantised(name: string, sourceName: string, N: number, K: number, codeDims: readonly number[], codeType: DataType): string[] {
+  quantised(name: string, sourceName: string, N: number, K: number, codeDims: readonly number[]): string[] {
     const bits = this.precision.bits ?? 8;
     const blocks = Math.ceil(K / BLOCK_SIZE);
     const scales: Float32Array[] = [];
@@ -119,13 +119,12 @@ export class ModelBuilder {
         yield group.codes;
       }
     };
-    const codes = this.#writer.write(`${name}_quant`, codeType, codeDims, collect(this.#quantisedGroups(sourceName, N, K)));
+    const codes = this.#writer.write(`${name}_quant`, DataType.UINT8, codeDims, collect(this.#quantisedGroups(sourceName, N, K)));
     const scaleName = `${name}_scales`;
     const scaleRows = scales.map((rows) => this.#inType(scaleName, rows));
     const initialisers = [codes, this.#writer.write(scaleName, this.floatType, [N, blocks], scaleRows)];
     if (zeros.length) {
-      const dims = codeType === DataType.UINT4 ? [N, blocks] : [N, Math.ceil((blocks * bits) / 8)];
-      initialisers.push(this.#writer.write(`${name}_zp`, codeType, dims, zeros));
+      initialisers.push(this.#writer.write(`${name}_zp`, DataType.UINT8, [N, Math.ceil((blocks * bits) / 8)], zeros));
     }
     const names = initialisers.map((tensor) => this.editor.addInitializer(tensor));
     return names.length === 3 ? names : [...names, ''];
@@ -142,7 +141,7 @@ export class ModelBuilder {
   #matMulNBits(path: string, x: string, sourceName: string, name: string, N: number, K: number, output?: string): string {
     const bits = this.precision.bits ?? 8;
     const dims = [N, Math.ceil(K / BLOCK_SIZE), (BLOCK_SIZE * bits) / 8];
-    const [codes = '', scales = '', zeros = ''] = this.quantised(name, sourceName, N, K, dims, DataType.UINT8);
+    const [codes = '', scales = '', zeros = ''] = this.quantised(name, sourceName, N, K, dims);
     const y = output ?? `${path}/MatMul/output_0`;
     const accuracy = this.#accuracyLevel || undefined;
     const inputs = zeros ? [x, codes, scales, zeros] : [x, codes, scales];

@@ -36,8 +36,9 @@ export async function writeEmbedding(shape: TextShape, options: BuildOptions): P
 
 function gatherQuantised(builder: ModelBuilder, path: string, source: string, { vocab, hidden }: TextShape, output: string): void {
   const bits = builder.precision.bits ?? 8;
-  const type = bits === 4 ? DataType.UINT4 : DataType.UINT8;
-  const [codes = '', scales = '', zeros = ''] = builder.quantised('embed_tokens_weight', source, vocab, hidden, [vocab, hidden], type);
+  // Packed bytes rather than 4-bit elements: those would run on across rows, so that an odd number of blocks has no row of zero points.
+  const dims = [vocab, (hidden * bits) / 8];
+  const [codes = '', scales = '', zeros = ''] = builder.quantised('embed_tokens_weight', source, vocab, hidden, dims);
   const inputs = zeros ? [codes, 'input_ids', scales, zeros] : [codes, 'input_ids', scales];
   builder.contrib('GatherBlockQuantized', `${path}/Gather_Quant`, inputs, [output], {
     gather_axis: 0,

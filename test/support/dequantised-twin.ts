@@ -42,10 +42,11 @@ function toMatMul(editor: GraphEditor, node: Node, modelPath: string): void {
 
 function toGather(editor: GraphEditor, node: Node, modelPath: string): void {
   const [codes = '', ids = '', scales = '', zeros] = node.input ?? [];
-  const dims = dimsOf(editor.initializer(codes) as Tensor);
-  const matrix = plainMatrix(editor, node, dims[1] as number, [codes, scales, zeros], modelPath);
+  const [rows = 0, rowBytes = 0] = dimsOf(editor.initializer(codes) as Tensor);
+  const numColumns = (rowBytes * 8) / intAttribute(node, 'bits', 0);
+  const matrix = plainMatrix(editor, node, numColumns, [codes, scales, zeros], modelPath);
   Object.assign(node, { opType: 'Gather', domain: '', attribute: [] });
-  node.input = [editor.addInitializer(floatTensor(`${codes}_plain`, dims, matrix)), ids];
+  node.input = [editor.addInitializer(floatTensor(`${codes}_plain`, [rows, numColumns], matrix)), ids];
 }
 
 function plainMatrix(
