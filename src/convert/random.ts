@@ -48,7 +48,8 @@ export class RandomWeights implements WeightSource {
     const codes = new Uint8Array(randomWords(Math.ceil(codeBytes / 4), this.#wordSeed(name, start)).buffer, 0, codeBytes);
     const scales = new Float32Array(numRows * blocks).fill((deviation(columns) * Math.sqrt(12)) / 2 ** bits);
     if (bits === 8) return { codes, scales };
-    return { codes, scales, zeroPoints: new Uint8Array(numRows * Math.ceil(blocks / 2)).fill(0x88) };
+    // Codes 0..15 have mean 7.5: zero points of 7 and 8 in turn, or each product shifts by the sum of its input, and scores reach hundreds.
+    return { codes, scales, zeroPoints: new Uint8Array(numRows * Math.ceil(blocks / 2)).fill(0x87) };
   }
 
   close(): void {}
