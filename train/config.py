@@ -46,7 +46,7 @@ class Config:
     head_dim: int = 64
     decoder_lr: float = 2.5e-3
     decoder_muon_lr: float = 0.015
-    decoder_minutes: float = 40.0
+    decoder_minutes: float = 48.0
 
     # Joint fine-tuning
     joint_minutes: float = 0.0

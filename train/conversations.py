@@ -16,6 +16,8 @@ class Conversation:
     ids: list[int] = field(default_factory=list)
     # Type index + 1 at tokens of an answer (its <eos> included), 0 elsewhere.
     answer_of: list[int] = field(default_factory=list)
+    # Position of a question's concept → token that says where it is (an image's number, or "no").
+    hints: dict[int, int] = field(default_factory=dict)
     images: int = 0
 
 
@@ -38,7 +40,11 @@ class Writer:
         self._add(to, self.encode(f"image {to.images}:") + [self.special["image"]] * self.tokens_per_image)
 
     def ask(self, to: Conversation, question: Question) -> None:
-        self._add(to, self.encode(question.text) + [self.special["assistant"]])
+        self._add(to, self.encode(question.text))
+        if question.type in ("which", "exists"):
+            # Every such phrasing ends with the concept and perhaps a question mark. The answer's last token is the number.
+            to.hints[len(to.ids) - 1 - question.text.endswith("?")] = self.encode(question.answer)[-1]
+        self._add(to, [self.special["assistant"]])
         self._add(to, self.encode(question.answer) + [self.special["eos"]], TYPES.index(question.type) + 1)
 
     def _add(self, to: Conversation, ids: list[int], answer_of: int = 0) -> None:
@@ -68,12 +74,14 @@ def sample_conversation(
     return conversation
 
 
-def pad(conversations: list[Conversation], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and answer types — both [B, S], padded on the right (causal attention never looks there)."""
+def pad(conversations: list[Conversation], pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, answer types and hints (−1 for none) — each [B, S], padded on the right (causal attention never looks there)."""
     length = max(len(c.ids) for c in conversations)
     ids = np.full((len(conversations), length), pad_id, dtype=np.int64)
     answer_of = np.zeros((len(conversations), length), dtype=np.int64)
+    hints = np.full((len(conversations), length), -1, dtype=np.int64)
     for row, c in enumerate(conversations):
         ids[row, : len(c.ids)] = c.ids
         answer_of[row, : len(c.ids)] = c.answer_of
-    return ids, answer_of
+        hints[row, list(c.hints)] = list(c.hints.values())
+    return ids, answer_of, hints

@@ -89,7 +89,7 @@ def write(writer: Writer, names, colours, vocabulary, type: str, earlier_turns: 
 
 
 def exactly_right(model, conversations: list[Conversation], features: torch.Tensor, pad_id: int) -> list[bool]:
-    ids, answer_of = (torch.from_numpy(a) for a in pad(conversations, pad_id))
+    ids, answer_of, _ = (torch.from_numpy(a) for a in pad(conversations, pad_id))
     projected = model.model.multi_modal_projector(features).flatten(0, 1)
     embedded = model.get_input_embeddings()(ids)
     embedded = embedded.masked_scatter((ids == model.config.image_token_index)[..., None], projected)

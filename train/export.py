@@ -14,9 +14,20 @@ from .tokenizer import padded_vocab_size, special_ids, train_tokenizer
 from .tower import load_tower
 
 
+# Muon grows the layers' updates to norms of hundreds. Word embeddings of the usual size (norm 1) are lost among them
+# after the first layer, and a word can then not be matched with a picture in any layer that knows the picture's number.
+# So words enter as large as projected pictures do, and a fixed gain before the tied output embedding takes it back.
+EMBEDDING_DEVIATION = 8.0
+FINAL_GAIN = 1 / 64
+
+
 def build_model(config: Config, tokenizer: Tokenizer) -> LlavaForConditionalGeneration:
     torch.manual_seed(config.seed)
-    return LlavaForConditionalGeneration(llava_config(config, special_ids(tokenizer), padded_vocab_size(tokenizer)))
+    model = LlavaForConditionalGeneration(llava_config(config, special_ids(tokenizer), padded_vocab_size(tokenizer)))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(0, EMBEDDING_DEVIATION)
+        model.model.language_model.norm.weight.fill_(FINAL_GAIN).requires_grad_(False)
+    return model
 
 
 def assemble(

@@ -26,13 +26,15 @@ class MasterOptimiser:
         self.masters = [p.detach().float().clone() for _, p in self.model]
         for master in self.masters:
             master.grad = torch.zeros_like(master)
-        hidden, rest = [], []
+        hidden, words, rest = [], [], []
         for (name, p), master in zip(self.model, self.masters):
             is_matrix = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "classifier"))
-            (hidden if is_matrix and muon_lr > 0 else rest).append(master)
-        self.optimisers = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)]
-        if hidden:
-            self.optimisers.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
+            (words if "embed_tokens" in name else hidden if is_matrix else rest).append(master)
+        adam = {"betas": (0.9, 0.98), "weight_decay": weight_decay, "fused": True}
+        self.optimisers = [torch.optim.AdamW(rest, lr=lr, **adam), torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay, momentum=0.95)]
+        if words:
+            # Word embeddings are large (see export.py), so their steps are too.
+            self.optimisers.append(torch.optim.AdamW(words, lr=10 * lr, **adam))
         self.peaks = [o.param_groups[0]["lr"] for o in self.optimisers]
 
     def step(self, factor: float, max_norm: float = 1.0) -> None:
@@ -51,6 +53,12 @@ class MasterOptimiser:
         with torch.no_grad():
             for (_, p), master in zip(self.model, self.masters):
                 p.copy_(master)
+
+    @torch.no_grad()
+    def assign(self, index: int, value: torch.Tensor) -> None:
+        """Sets the parameter of this index from outside of training."""
+        self.masters[index].copy_(value)
+        self.model[index][1].copy_(value)
 
     def state_dict(self) -> dict:
         return {
