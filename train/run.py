@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .config import scratch
+from .config import load_config, scratch
 
 PACKAGES = (
     "@iconify-json/twemoji@1.2.5",
@@ -25,6 +25,8 @@ def main() -> None:
         run(shutil.which("npm"), "install", "--silent", "--prefix", folder, *PACKAGES)
         run("node", Path(__file__).with_name("render.mjs"), folder)
     for stage, product in STAGES.items():
+        if stage == "joint" and load_config().joint_minutes == 0:
+            continue
         if not (folder / product).exists():
             run(sys.executable, "-m", f"train.{stage}")
     for command in (("export",), ("picture_files", "demo"), ("picture_files", "eval"), ("evaluate",), ("evaluate_files",), ("results",)):
