@@ -36,7 +36,12 @@ export async function prompt(processor: Processor, messages: readonly Message[],
 
 function template(processor: Processor, messages: readonly Message[]): string {
   const apply = processor.apply_chat_template.bind(processor) as (messages: unknown, options: object) => unknown;
-  return apply(messages, { tokenize: false, add_generation_prompt: true }) as string;
+  try {
+    return apply(messages, { tokenize: false, add_generation_prompt: true }) as string;
+  } catch (cause) {
+    const [reason = ''] = String((cause as Error).message).split('\n');
+    throw new AttentionPackError(`the model's chat template does not take this conversation: ${reason}`, { cause });
+  }
 }
 
 interface LlavaConfig {
@@ -61,6 +66,11 @@ async function llavaInputs(processor: Processor, text: string, messages: readonl
   );
   if (numParts !== images.length)
     throw new AttentionPackError(`the conversation has ${numParts} image parts but ${images.length} images were given; give one for each`);
+  const written = text.split(imageToken).length - 1;
+  if (written !== images.length)
+    throw new AttentionPackError(
+      `the prompt's text has ${written} times '${imageToken}' for ${images.length} images; leave it out of questions, image parts write it`,
+    );
   if (!processor.image_processor || !processor.tokenizer) throw new AttentionPackError('this model has no image processor or no tokenizer');
   if (!images.length) return tokenize(processor, text);
   const { pixel_values } = (await processor.image_processor([...images])) as { pixel_values: Tensor };

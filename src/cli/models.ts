@@ -11,6 +11,7 @@ import {
   type Processor,
   RawImage,
 } from '@huggingface/transformers';
+import sharp from 'sharp';
 import { AttentionPackError } from '../errors.ts';
 import { type LoadOptions, packed } from '../load.ts';
 import type { PackedOptions } from '../options.ts';
@@ -73,8 +74,12 @@ export function dtypeOption(model: string, dtype: string | undefined): LoadOptio
 function configuredDtype(model: string): string | undefined {
   const file = path.join(model, 'config.json');
   if (!existsSync(file)) return undefined;
-  const config = JSON.parse(readFileSync(file, 'utf8')) as { 'transformers.js_config'?: { dtype?: string } };
-  return config['transformers.js_config']?.dtype;
+  try {
+    const config = JSON.parse(readFileSync(file, 'utf8')) as { 'transformers.js_config'?: { dtype?: string } } | null;
+    return config?.['transformers.js_config']?.dtype;
+  } catch (cause) {
+    throw new AttentionPackError(`${file} is not JSON: ${(cause as Error).message.split('\n')[0]}`, { cause });
+  }
 }
 
 /** A path that is not there would otherwise be asked for at a hub. */
@@ -115,6 +120,7 @@ export async function readImages(files: readonly string[]): Promise<RawImage[]> 
     try {
       images.push((await RawImage.read(file)).rgb());
     } catch (cause) {
+      await refuseHuge(file);
       const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
       throw new AttentionPackError(`image '${file}' cannot be read: ${reason}; give a PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG file`, {
         cause,
@@ -122,4 +128,18 @@ export async function readImages(files: readonly string[]): Promise<RawImage[]> 
     }
   }
   return images;
+}
+
+/** What sharp reads at most: 16383 pixels squared. */
+const MOST_PIXELS = 0x3fff ** 2;
+
+/** @throws {AttentionPackError} if the picture says of itself that it has more pixels than are read; it may have nothing behind its header */
+async function refuseHuge(file: string): Promise<void> {
+  const { width, height } = await sharp(file, { limitInputPixels: false })
+    .metadata()
+    .catch(() => ({ width: 0, height: 0 }));
+  if (width * height > MOST_PIXELS) {
+    const [has, most] = [width * height, MOST_PIXELS].map((pixels) => `${Math.floor(pixels / 1e6)} megapixels`);
+    throw new AttentionPackError(`image '${file}' has ${width} x ${height} pixels, ${has}; at most ${most} are read: make it smaller`);
+  }
 }

@@ -6,6 +6,8 @@ import { AttentionPackError } from '../errors.ts';
 /** Exit code for a mistake of the caller's. */
 const CALLER_ERROR = 2;
 
+const CLEAR_LINE = '\r\x1b[2K';
+
 /** Prints a table on stdout. */
 export function printTable(head: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
   const table = new Table({ head: head.map((cell) => pc.bold(cell)), style: { head: [], border: [] } });
@@ -18,15 +20,15 @@ export function printJson(result: unknown): void {
   console.log(JSON.stringify(result));
 }
 
-/** Progress on stderr: rewritten in place on a terminal, a line at most every five seconds elsewhere. */
+/** Progress on stderr: rewritten in place on a terminal, a line at most every five seconds, and none before that, elsewhere. */
 export class Progress {
   readonly #isLive = process.stderr.isTTY === true;
-  #lastLine = 0;
+  #lastLine = Date.now();
   #open = false;
 
   update(text: string): void {
     if (this.#isLive) {
-      process.stderr.write(`\r\x1b[2K${pc.dim(text)}`);
+      process.stderr.write(`${CLEAR_LINE}${pc.dim(text)}`);
       this.#open = true;
     } else if (Date.now() - this.#lastLine > 5000) {
       process.stderr.write(`${text}\n`);
@@ -35,7 +37,7 @@ export class Progress {
   }
 
   done(): void {
-    if (this.#open) process.stderr.write('\r\x1b[2K');
+    if (this.#open) process.stderr.write(CLEAR_LINE);
     this.#open = false;
   }
 }
@@ -45,6 +47,7 @@ export async function guarded(run: () => Promise<void>): Promise<void> {
   try {
     await run();
   } catch (error) {
+    if (process.stderr.isTTY) process.stderr.write(CLEAR_LINE); // progress that was under way
     if (error instanceof AttentionPackError) {
       process.stderr.write(`${pc.red('error:')} ${error.message}\n`);
       process.exitCode = CALLER_ERROR;

@@ -6,9 +6,12 @@ import prettyBytes from 'pretty-bytes';
 import { PackedCache } from '../cache.ts';
 import { AttentionPackError, assert } from '../errors.ts';
 import { prompt, question } from '../prompt.ts';
+import { STATE } from '../state.ts';
 import { jsonArg, needed, packingArgs, packingOptions, wholeNumber } from './args.ts';
 import { dtypeOption, EMBEDDED_MODEL, loadPacked, readImages } from './models.ts';
 import { guarded, Progress, printJson } from './output.ts';
+
+const DEFAULT_ANSWER = 256;
 
 export const runCommand = defineCommand({
   meta: { name: 'run', description: 'ask a model about pictures through a packed cache' },
@@ -16,7 +19,10 @@ export const runCommand = defineCommand({
     model: { type: 'positional', required: false, description: "model id or folder; 'embedded' for the one in the package" },
     question: { type: 'positional', required: false, description: 'what to ask' },
     dtype: { type: 'string', description: "precision of the weights, as transformers.js names it (default: the model's own)" },
-    'max-new-tokens': { type: 'string', description: 'longest answer in tokens', default: '256' },
+    'max-new-tokens': {
+      type: 'string',
+      description: `longest answer in tokens (default: ${DEFAULT_ANSWER}, or what the context has left)`,
+    },
     ...packingArgs,
     ...jsonArg,
   },
@@ -26,7 +32,7 @@ export const runCommand = defineCommand({
       const text = needed('question', args.question);
       const files = args._.slice(2);
       if (!files.length) throw new AttentionPackError('no images given; name at least one picture file after the question');
-      const max_new_tokens = wholeNumber('--max-new-tokens', args['max-new-tokens']);
+      const asked = args['max-new-tokens'] === undefined ? undefined : wholeNumber('--max-new-tokens', args['max-new-tokens']);
       const options = { ...dtypeOption(model, args.dtype), ...packingOptions(args) };
       const images = await readImages(files);
       const progress = new Progress();
@@ -45,6 +51,8 @@ export const runCommand = defineCommand({
           if (!args.json) process.stdout.write(text);
         },
       });
+      const left = (packed[STATE].contextLength ?? Number.POSITIVE_INFINITY) - (inputs.input_ids.dims[1] ?? 0);
+      const max_new_tokens = asked ?? Math.max(1, Math.min(DEFAULT_ANSWER, left));
       const start = performance.now();
       const sequences = (await packed.generate({ ...inputs, past_key_values: cache, max_new_tokens, streamer } as never)) as unknown as {
         data: BigInt64Array;
