@@ -8,7 +8,7 @@ import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
 import { readMachine } from './machine.ts';
-import { OPPONENTS } from './opponents/index.ts';
+import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
 
 const NAMES = OPPONENTS.map(({ name }) => name);
 
@@ -17,7 +17,11 @@ const decode = defineCommand({
   args: {
     shape: { type: 'string', default: 'smol-135m,mha-1.7b', description: `random models: ${RANDOM_SHAPES.join(', ')}` },
     context: { type: 'string', default: '512,2048,8192', description: 'tokens in the cache' },
-    only: { type: 'string', default: NAMES.join(','), description: `opponents: ${NAMES.join(', ')}` },
+    only: {
+      type: 'string',
+      default: NAMES.filter((name) => !ON_REQUEST.includes(name)).join(','),
+      description: `opponents: ${NAMES.join(', ')}`,
+    },
     dtype: { type: 'string', default: 'q4', description: 'precision of the weights' },
     accuracy: { type: 'string', default: '4', description: 'accuracy_level of int4 products: 4 (in int8) or 0 (in float32)' },
     layers: { type: 'string', description: 'keep only this many layers of the model, for trying the benchmark itself' },

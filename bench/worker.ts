@@ -76,6 +76,7 @@ async function decode({ model, cache, ids }: Ready, { warmup, steps, maxSteps, b
 }
 
 if (process.send) {
+  process.once('disconnect', () => process.exit(1)); // the benchmark is gone
   process.once('message', async (task: WorkerTask) => {
     let message: WorkerMessage;
     try {

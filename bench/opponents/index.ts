@@ -50,4 +50,16 @@ export const OPPONENTS: readonly Opponent[] = [
     codes: 'float32',
     rotary: 'rotate-late',
   }),
+  packedOpponent({
+    name: 'packed-context',
+    description: 'like packed, but all images wait dense for the last one, as is the default of packed()',
+    span: 'image',
+    rank: PAPER,
+    codes: 'float32',
+    rotary: 'post-rope',
+    compactAt: 'context',
+  }),
 ];
+
+/** Left out unless asked for: steps are those of `packed`; only the way there, and so the peak of memory, differs. */
+export const ON_REQUEST: readonly string[] = ['packed-context'];

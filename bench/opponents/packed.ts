@@ -2,7 +2,7 @@
 import type { PreTrainedModel } from '@huggingface/transformers';
 import { ELEMENT_BYTES } from '../../src/cache/footprint.ts';
 import { PackedCache } from '../../src/cache.ts';
-import type { Ranks } from '../../src/options.ts';
+import type { CompactAt, Ranks } from '../../src/options.ts';
 import type { Span } from '../../src/prefill.ts';
 import type { CodeType, ModelShape, RotaryMode } from '../../src/shape.ts';
 import type { PackedModel } from '../../src/state.ts';
@@ -24,6 +24,8 @@ export interface Variant {
   readonly rank: Ranks;
   readonly codes: CodeType;
   readonly rotary: RotaryMode;
+  /** Default *span*, so that at most one image is dense at a time. */
+  readonly compactAt?: CompactAt;
 }
 
 /** Slots of each span in a context: text, then images, the last one cut to fit, then text. */
@@ -44,7 +46,7 @@ function ranksIn(shape: ModelShape, l: number, spans: readonly Span[], rank: Ran
 }
 
 export function packedOpponent(variant: Variant): Opponent {
-  const { name, description, rank, codes, rotary } = variant;
+  const { name, description, rank, codes, rotary, compactAt = 'span' } = variant;
   return {
     name,
     description,
@@ -67,13 +69,15 @@ export function packedOpponent(variant: Variant): Opponent {
     },
     neededBytes: (shape, context) =>
       // A window that grows by a quarter holds old and new buffers for a moment; one span waits dense (and unrotated) until it is whole.
-      variant.span === 'image' ? 0.6 * denseBytes(shape, context) + 3 * denseBytes(shape, IMAGE_TOKENS) : 3.2 * denseBytes(shape, context),
+      variant.span === 'image' && compactAt === 'span'
+        ? 0.6 * denseBytes(shape, context) + 3 * denseBytes(shape, IMAGE_TOKENS)
+        : 3.2 * denseBytes(shape, context),
     async open(task) {
       const model = await loadPackedTextModel(task.folder, {
         dtype: task.dtype,
         threads: task.threads,
         profile: task.profile,
-        packing: { rank, codes, rotary, compactAt: 'span' },
+        packing: { rank, codes, rotary, compactAt },
       });
       const cache = new PackedCache(model as PreTrainedModel & PackedModel);
       const ids = await prefill(model, cache, spansOf(variant.span, task.context), task.context);
