@@ -128,8 +128,7 @@ export class PackedSession {
     try {
       return await this.#runChunks(store, expected, stillThere, sequences, mask, keep);
     } catch (cause) {
-      if (!stores.has(number)) store.clear();
-      else if (seen === 0) store.clear();
+      if (!stores.has(number) || seen === 0) store.clear();
       else store.crop(seen);
       throw cause;
     }

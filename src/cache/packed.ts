@@ -112,13 +112,13 @@ export class PackedPart {
   /** Takes in segments, all of one prompt at once so that the buffers are laid out once. */
   add(segments: readonly NewSegment[]): void {
     if (!segments.length) return;
-    const kept = [...this.counts];
-    const place = segments.map((segment) => (this.counts[segment.sequence] = (this.counts[segment.sequence] ?? 0) + 1) - 1);
-    const numSegments = Math.max(...this.counts);
+    const counts = [...this.counts];
+    const place = segments.map((segment) => (counts[segment.sequence] = (counts[segment.sequence] ?? 0) + 1) - 1);
+    const numSegments = Math.max(...counts);
     const room = this.batch === 1 && this.#capacity > 0 ? Math.ceil(this.#capacity * 1.5) : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map((segment) => segment.slots.length));
-    this.#relayout({ kept, capacity, tokens }, (l, side, rank) =>
+    this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, rank) =>
       Math.max(rank, ...segments.map((segment) => segment.layers[l]?.[side].rank ?? 0)),
     );
     segments.forEach((segment, s) => {
@@ -132,7 +132,7 @@ export class PackedPart {
         this.#write(l, layer.values, factors.values, at);
       });
     });
-    this.#numSegments = numSegments;
+    this.#setCounts(counts);
   }
 
   /** Drops the segments that stand at slot `length` or behind, and the memory they took. None may lie on both sides. */
@@ -144,16 +144,21 @@ export class PackedPart {
     const numSegments = Math.max(...kept);
     const tokens = numSegments ? this.#numTokens : 0;
     this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, rank) => (numSegments ? rank : 0));
-    kept.forEach((count, b) => {
-      this.counts[b] = count;
-    });
-    this.#numSegments = numSegments;
+    this.#setCounts(kept);
   }
 
-  /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if both stay. */
+  #setCounts(counts: readonly number[]): void {
+    counts.forEach((count, b) => {
+      this.counts[b] = count;
+    });
+    this.#numSegments = Math.max(...counts);
+  }
+
+  /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if nothing changes. */
   #relayout({ kept, capacity, tokens }: Layout, rankOf: (l: number, side: 'keys' | 'values', rank: number) => number): void {
     const before = { capacity: this.#capacity, tokens: this.#numTokens };
-    const isSame = capacity === before.capacity && tokens === before.tokens;
+    const keepsAll = kept.every((count, b) => count === this.counts[b]);
+    const isSame = keepsAll && capacity === before.capacity && tokens === before.tokens;
     const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
     this.#layers = this.#layers.map((layer, l) => {
       const { numKvHeads, headDim } = this.#dims(l);

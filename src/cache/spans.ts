@@ -15,17 +15,19 @@ export interface OpenSpan {
   readonly sequence: number;
   readonly start: number;
   readonly end: number;
+  /** First slot of the prompt that brought it. */
+  readonly prompt: number;
   /** Keys before rotary embedding, one [T, W] per layer; empty in `post-rope`. */
   readonly rawKeys: readonly Float32Array[];
   /** Rotary position of each token; zeros in `post-rope`. */
   readonly positions: number[];
 }
 
-export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start: number, end: number): OpenSpan {
+export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start: number, end: number, prompt: number): OpenSpan {
   const numTokens = end - start;
   const rawKeys =
     rotary === 'rotate-late' ? shape.layers.map((layer) => new Float32Array(numTokens * layer.numKvHeads * layer.headDim)) : [];
-  return { sequence, start, end, rawKeys, positions: new Array<number>(numTokens).fill(0) };
+  return { sequence, start, end, prompt, rawKeys, positions: new Array<number>(numTokens).fill(0) };
 }
 
 /** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */
@@ -58,12 +60,15 @@ export function dueSpans(spans: readonly OpenSpan[], seen: number, { recent, com
   return spans.filter((span) => span.end <= seen - recent && (compactAt === 'span' || !waiting.has(span.sequence)));
 }
 
-/** Spans that share a basis: each alone, or all of a sequence. */
+/** Spans that share a basis: each alone, or all that one prompt brought to a sequence. */
 export function factoredTogether(spans: readonly OpenSpan[], basisPer: BasisPer): readonly (readonly OpenSpan[])[] {
   if (basisPer === 'image') return spans.map((span) => [span]);
-  const bySequence = new Map<number, OpenSpan[]>();
-  for (const span of spans) bySequence.set(span.sequence, [...(bySequence.get(span.sequence) ?? []), span]);
-  return [...bySequence.values()];
+  const groups = new Map<string, OpenSpan[]>();
+  for (const span of spans) {
+    const key = `${span.sequence} ${span.prompt}`;
+    groups.set(key, [...(groups.get(key) ?? []), span]);
+  }
+  return [...groups.values()];
 }
 
 /** Rows of one output: floats, or the bits of float16 values. */

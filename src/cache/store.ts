@@ -134,7 +134,7 @@ export class CacheStore {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
         this.#images.push({ sequence, start: first, end });
-        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end));
+        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end, at));
       }
     });
   }

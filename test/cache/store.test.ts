@@ -1,0 +1,199 @@
+/** CacheStore against its plain twin: random sequences of runs, packing and cropping, over everything a cache can be made of. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { PackedGraph } from '../../src/cache/feeds.ts';
+import { CacheStore } from '../../src/cache/store.ts';
+import { basisName, codesName, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../../src/contract.ts';
+import { fromFloat16 } from '../../src/encode/quantise.ts';
+import { BASIS_PER, COMPACT_AT, type ResolvedCacheOptions } from '../../src/options.ts';
+import type { Tensor } from '../../src/ort.ts';
+import { chunkEnds, type Span } from '../../src/prefill.ts';
+import { BASIS_TYPES, CODE_TYPES, type ModelShape, ROTARY_MODES } from '../../src/shape.ts';
+import { cell, decoderOutputs, FIRST_COLUMNS, PlainStore } from './plain-store.ts';
+
+/** Layers of different widths, numbered as in a hybrid model. */
+const LAYERS = [
+  { index: 0, numHeads: 2, numKvHeads: 2, headDim: 2, rotary: 'inside' },
+  { index: 3, numHeads: 4, numKvHeads: 1, headDim: 6, rotary: 'inside' },
+] as const;
+
+const graphs: fc.Arbitrary<PackedGraph> = fc.record({
+  shape: fc.constantFrom('float32' as const, 'float16' as const).map((windowType): ModelShape => ({ layers: LAYERS, windowType })),
+  rotary: fc.constantFrom(...ROTARY_MODES),
+  codes: fc.constantFrom(...CODE_TYPES),
+  basis: fc.constantFrom(...BASIS_TYPES),
+  emptyTensors: fc.boolean(),
+});
+
+const settings: fc.Arbitrary<ResolvedCacheOptions> = fc
+  .record({
+    rank: fc.record({ keys: fc.integer({ min: 1, max: 4 }), values: fc.integer({ min: 1, max: 4 }) }),
+    compactAt: fc.constantFrom(...COMPACT_AT),
+    basisPer: fc.constantFrom(...BASIS_PER),
+    sink: fc.integer({ min: 0, max: 5 }),
+    recent: fc.constantFrom(0, 0, 3, 9),
+    chunk: fc.constantFrom(1, 4, 7, 100),
+    seed: fc.constant(0),
+  })
+  .filter(({ compactAt, basisPer }) => compactAt === 'context' || basisPer === 'image');
+
+/** New tokens of every sequence: gaps of text and images by turns, and how much of the first run is padding. */
+interface Run {
+  readonly kind: 'run';
+  readonly rows: readonly { readonly padding: number; readonly parts: readonly number[] }[];
+}
+interface Crop {
+  readonly kind: 'crop';
+  /** Share of the tokens to keep. */
+  readonly share: number;
+}
+
+const operations = (batch: number): fc.Arbitrary<readonly (Run | Crop)[]> => {
+  const row = fc.record({
+    padding: fc.integer({ min: 0, max: 6 }),
+    parts: fc.array(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 5 }),
+  });
+  const run = fc.record({ kind: fc.constant('run' as const), rows: fc.array(row, { minLength: batch, maxLength: batch }) });
+  const crop = fc.record({ kind: fc.constant('crop' as const), share: fc.double({ min: 0.2, max: 1, noNaN: true }) });
+  return fc.array(fc.oneof({ weight: 3, arbitrary: run }, { weight: 1, arbitrary: crop }), { minLength: 1, maxLength: 5 });
+};
+
+/** Masks and spans of a run; rows are filled up with text to one length. */
+function tokensOf({ rows }: Run, isFirst: boolean): { mask: number[][]; spans: Span[][] } {
+  const spans = rows.map(({ padding, parts }) => {
+    const found: Span[] = [];
+    let at = isFirst ? padding : 0;
+    parts.forEach((length, i) => {
+      if (i % 2 && length) found.push({ start: at, end: at + length });
+      at += length;
+    });
+    return { found, end: at };
+  });
+  const numTokens = Math.max(1, ...spans.map(({ end }) => end));
+  // Sequences are padded on the left: what is missing at the end moves to the front, in the first run.
+  const shifts = spans.map(({ end }) => (isFirst ? numTokens - end : 0));
+  return {
+    mask: rows.map(({ padding }, b) => Array.from({ length: numTokens }, (_, n) => (isFirst && n < padding + (shifts[b] ?? 0) ? 0 : 1))),
+    spans: spans.map(({ found }, b) => found.map(({ start, end }) => ({ start: start + (shifts[b] ?? 0), end: end + (shifts[b] ?? 0) }))),
+  };
+}
+
+function numbers(tensor: Tensor): Float32Array {
+  if (tensor.type === 'float16') {
+    const { buffer, byteOffset, length } = tensor.data as Uint16Array;
+    return fromFloat16(new Uint16Array(buffer as ArrayBuffer, byteOffset, length));
+  }
+  return Float32Array.from(tensor.data as Float32Array);
+}
+
+/** Fails unless every token of the twin is readable from the feeds exactly once, where it belongs, with its numbers. */
+function expectSame(store: CacheStore, plain: PlainStore): void {
+  const { graph, options } = store;
+  const feeds = store.feeds();
+  const read = (name: string): Tensor => feeds[name] as Tensor;
+  const slots = (name: string, b: number): number[] => {
+    const [, width = 0] = read(name).dims;
+    return Array.from((read(name).data as BigInt64Array).subarray(b * width, (b + 1) * width), Number);
+  };
+  expect(store.numSlots).toBe(plain.numSlots);
+  for (const [b, tokens] of plain.sequences.entries()) {
+    const real = tokens.filter((token) => !token.isPadding);
+    const [inWindow, inSegments] = [slots(WINDOW_SLOTS, b), slots(PACKED_SLOTS, b)];
+    const places = (found: number[]): number[] => found.filter((slot) => slot >= 0).sort((x, y) => x - y);
+    expect(places(inWindow)).toEqual(real.filter((token) => token.segment === undefined).map((token) => token.slot));
+    expect(places(inSegments)).toEqual(real.filter((token) => token.segment !== undefined).map((token) => token.slot));
+    graph.shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
+      for (const side of ['key', 'value'] as const) {
+        const dense = numbers(read(windowName(index, side)));
+        const [codes, basis] = [numbers(read(codesName(index, side))), numbers(read(basisName(index, side)))];
+        const [, numSegments = 0, numTokens = 0, rank = 0] = read(codesName(index, side)).dims;
+        const packedKind = side === 'value' ? 'value' : graph.rotary === 'rotate-late' ? 'raw' : 'key';
+        for (const { slot, segment, position } of real) {
+          const at = segment === undefined ? inWindow.indexOf(slot) : inSegments.indexOf(slot);
+          if (segment !== undefined && graph.rotary === 'rotate-late') expect(slots(PACKED_POSITIONS, b)[at]).toBe(position);
+          const together = tokens.filter((token) => token.segment === segment).length;
+          const kept = Math.min(options.rank[side === 'key' ? 'keys' : 'values'], together, numKvHeads * headDim);
+          for (let column = 0; column < numKvHeads * headDim; column++) {
+            const [h, d] = [Math.floor(column / headDim), column % headDim];
+            if (segment === undefined) {
+              const found = dense[((b * numKvHeads + h) * inWindow.length + at) * headDim + d];
+              if (found !== cell(l, side, b, slot, column)) expect(found).toBe(cell(l, side, b, slot, column));
+              continue;
+            }
+            const m = b * numSegments + Math.floor(at / numTokens);
+            let found = 0;
+            for (let r = 0; r < rank; r++) {
+              const code = codes[(m * numTokens + (at % numTokens)) * rank + r] as number;
+              found += code * (basis[((m * numKvHeads + h) * rank + r) * headDim + d] as number);
+            }
+            const wanted = column < kept ? cell(l, packedKind, b, slot, column) : 0;
+            // int8 steps are at most 99 / 127, so codes are off by half of that; a basis in half precision rounds the step once more.
+            const tolerance = graph.codes === 'int8' ? 0.5 : 0;
+            if (!(Math.abs(found - wanted) <= tolerance)) expect(found, `${side} ${column} of slot ${slot}`).toBe(wanted);
+          }
+        }
+      }
+    });
+  }
+}
+
+/** Fails unless formula, the cache's own count and a count of the buffers behind the feeds agree. */
+function expectBytes(store: CacheStore, plain: PlainStore): void {
+  const { graph } = store;
+  const formula = store.footprint();
+  expect(store.heldBytes()).toBe(formula.total);
+  expect(formula.pending).toBe(graph.rotary === 'rotate-late' ? plain.pendingTokens * (4 + 6) * 4 : 0);
+  if (!graph.emptyTensors) return; // stand-ins for empty tensors are not the cache's
+  const buffers = new Set(Object.values(store.feeds()).map((tensor) => (tensor.data as Float32Array).buffer));
+  let fed = [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
+  const { batch, segments, segmentTokens, tokenCapacity } = store.extents();
+  if (graph.rotary === 'post-rope') fed += 8 * batch * segments * segmentTokens; // positions are held, not fed
+  expect(fed + 5 * batch * tokenCapacity + formula.pending).toBe(formula.total);
+}
+
+test('whatever is run, packed and cropped, a cache feeds each past token once, where and as its plain twin has it', {
+  timeout: 60_000,
+}, async () => {
+  const cases = fc.integer({ min: 1, max: 3 }).chain((batch) => fc.tuple(fc.constant(batch), graphs, settings, operations(batch)));
+  await fc.assert(
+    fc.asyncProperty(cases, async ([batch, graph, options, steps]) => {
+      const store = new CacheStore(graph, options, () => Promise.resolve(FIRST_COLUMNS));
+      const plain = new PlainStore(batch, options);
+      for (const step of steps) {
+        if (step.kind === 'crop') {
+          const length = Math.ceil(step.share * plain.numSlots);
+          if (plain.cuts(length)) expect(() => store.crop(length)).toThrow('packed together');
+          else {
+            store.crop(length);
+            plain.crop(length);
+          }
+          if (store.batch === 0) continue;
+        } else {
+          const { mask, spans } = tokensOf(step, plain.numSlots === 0);
+          const numTokens = mask[0]?.length ?? 0;
+          store.begin(batch, spans, mask);
+          plain.begin(spans, mask);
+          let from = 0;
+          for (const to of chunkEnds(numTokens, spans, options.chunk, options.compactAt)) {
+            const part = mask.map((row) => row.slice(from, to));
+            store.append(
+              decoderOutputs(graph.shape, batch, store.numSlots, to - from),
+              part,
+              part.map((row) => row.map(() => 7)),
+            );
+            await store.compact();
+            plain.append(part);
+            plain.compact();
+            from = to;
+          }
+        }
+        expectSame(store, plain);
+        expectBytes(store, plain);
+      }
+      store.clear();
+      expect(store.heldBytes()).toBe(0);
+      expect(store.footprint().total).toBe(0);
+    }),
+    { numRuns: 120, seed: 4 },
+  );
+});
