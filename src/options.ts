@@ -99,7 +99,7 @@ export function resolveCacheOptions(
 ): ResolvedCacheOptions {
   const narrowest = Math.min(...shape.layers.map((layer) => layer.numKvHeads * layer.headDim));
   const rank = options.rank ?? defaults.rank ?? Math.min(PAPER_RANK, narrowest);
-  const ranks = typeof rank === 'number' ? { keys: rank, values: rank } : rank;
+  const ranks = typeof rank === 'object' ? rank : { keys: rank, values: rank };
   for (const side of ['keys', 'values'] as const) {
     count(`rank of ${side}`, ranks[side], 1);
     const layer = shape.layers.find((candidate) => ranks[side] > candidate.numKvHeads * candidate.headDim);
@@ -138,7 +138,8 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
 }
 
 function count(name: string, value: number, least: number): number {
-  if (!Number.isInteger(value) || value < least) throw new AttentionPackError(`${name} must be a whole number >= ${least}, got ${value}`);
+  if (!Number.isInteger(value) || value < least)
+    throw new AttentionPackError(`${name} must be a whole number >= ${least}, got ${typeof value === 'string' ? `'${value}'` : value}`);
   return value;
 }
 

@@ -1,0 +1,66 @@
+import { describe, expect, test } from 'vitest';
+import { AttentionPackError } from '../src/index.ts';
+import { checkGraphOptions, resolveCacheOptions } from '../src/options.ts';
+import type { ModelShape } from '../src/shape.ts';
+
+const layer = (index: number, numKvHeads: number, headDim: number) => ({
+  index,
+  numHeads: 8,
+  numKvHeads,
+  headDim,
+  rotary: 'inside' as const,
+});
+const shape: ModelShape = { layers: [layer(0, 2, 64), layer(1, 1, 48)], windowType: 'float32' };
+
+describe('options of a cache', () => {
+  test('left out are the paper’s, with the rank of the narrowest layer where that is less', () => {
+    expect(resolveCacheOptions({}, shape)).toEqual({
+      rank: { keys: 48, values: 48 },
+      compactAt: 'context',
+      basisPer: 'image',
+      sink: 4,
+      recent: 0,
+      chunk: 256,
+      seed: 0,
+    });
+    expect(resolveCacheOptions({}, { ...shape, layers: [layer(0, 32, 128)] }).rank).toEqual({ keys: 64, values: 64 });
+  });
+
+  test('left out or undefined are the model’s own, where it has some', () => {
+    const defaults = resolveCacheOptions({ rank: 7, chunk: 9, sink: 0, compactAt: 'span' }, shape);
+    expect(resolveCacheOptions({ rank: undefined as never, recent: 3 }, shape, defaults)).toEqual({ ...defaults, recent: 3 });
+  });
+
+  test('take one rank for both sides, or one each', () => {
+    expect(resolveCacheOptions({ rank: 5 }, shape).rank).toEqual({ keys: 5, values: 5 });
+    expect(resolveCacheOptions({ rank: { keys: 48, values: 1 } }, shape).rank).toEqual({ keys: 48, values: 1 });
+  });
+
+  test.each([
+    [{ rank: 49 }, "rank 49 exceeds the 48 columns of layer 1's keys; use rank <= 48"],
+    [{ rank: { keys: 1, values: 200 } }, "rank 200 exceeds the 128 columns of layer 0's values; use rank <= 128"],
+    [{ rank: Number.NaN }, 'rank of keys must be a whole number >= 1, got NaN'],
+    [{ rank: '64' as never }, "rank of keys must be a whole number >= 1, got '64'"],
+    [{ rank: { keys: 3 } as never }, 'rank of values must be a whole number >= 1, got undefined'],
+    [{ sink: 0.5 }, 'sink must be a whole number >= 0, got 0.5'],
+    [{ recent: -2 }, 'recent must be a whole number >= 0, got -2'],
+    [{ chunk: Number.POSITIVE_INFINITY }, 'chunk must be a whole number >= 1, got Infinity'],
+    [{ seed: -1 }, 'seed must be a whole number >= 0, got -1'],
+    [{ compactAt: 'image' as never }, "compactAt must be one of context, span; got 'image'"],
+    [
+      { basisPer: 'context', compactAt: 'span' } as const,
+      "basisPer 'context' needs compactAt 'context', got 'span'; images packed one by one cannot share a basis",
+    ],
+  ])('refuse %o with the value and what is allowed', (options, message) => {
+    expect(() => resolveCacheOptions(options, shape)).toThrow(new AttentionPackError(message));
+  });
+});
+
+test.each([
+  [{ rotary: 'late' }, "rotary must be one of rotate-late, post-rope; got 'late'"],
+  [{ codes: 'int4' }, "codes must be one of float32, float16, int8; got 'int4'"],
+  [{ basis: 'int8' }, "basis must be one of float32, float16; got 'int8'"],
+  [{ window: 'int8' }, "window must be one of float32, float16; got 'int8'"],
+])('graph options refuse %o', (options, message) => {
+  expect(() => checkGraphOptions(options as never)).toThrow(new AttentionPackError(message));
+});
