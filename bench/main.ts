@@ -1,4 +1,4 @@
-/** `npm run bench -- decode`: arguments of the benchmarks. Prints a card, then a table; with --json one JSON line last. */
+/** `npm run bench -- <suite>`: arguments of the benchmarks. Each prints a table; with --json one JSON line last. */
 import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
 import { jsonArg, wholeNumber } from '../src/cli/args.ts';
@@ -7,6 +7,7 @@ import { guarded, Progress, printJson } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
+import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
 
@@ -69,9 +70,21 @@ function interruptSignal(): AbortSignal {
   return controller.signal;
 }
 
+const loyalty = defineCommand({
+  meta: { name: 'loyalty', description: "what each packing keeps of the dense model's answers, against its bytes, on the embedded model" },
+  args: { contexts: { type: 'string', description: 'only the first contexts; nothing is saved then' }, ...jsonArg },
+  run: ({ args }) =>
+    guarded(() =>
+      loyaltySuite({
+        json: args.json ?? false,
+        contexts: args.contexts === undefined ? undefined : wholeNumber('--contexts', args.contexts),
+      }),
+    ),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode },
+    subCommands: { decode, loyalty },
   }),
 );

@@ -18,8 +18,8 @@ export const GRAPHS: readonly Pick<Setting, 'rotary' | 'codes'>[] = [
 
 /** Ranks with one basis per image, whose W·rank dominates the bytes, and with one basis for all images. */
 const RANKS: Readonly<Record<BasisPer, readonly number[]>> = {
-  image: [1, 2, 3, 4, 6, 8, 11, 16, 24],
-  context: [2, 4, 8, 12, 16, 24, 32, 48, 64],
+  image: [1, 2, 4, 8, 11, 16],
+  context: [2, 4, 8, 16, 32],
 };
 
 /** Packings of one graph. */
