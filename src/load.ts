@@ -48,14 +48,19 @@ export async function packed<M extends PreTrainedModel>(
 ): Promise<M & PackedModel> {
   const cacheOptions = pickOptions(options, CACHE_OPTIONS);
   const graphOptions = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
-  const request: RewriteRequest = { options: graphOptions };
+  const request: RewriteRequest = { options: graphOptions, sessions: [], isAbandoned: false };
   hookSessions();
   // transformers.js takes 'models/mine' for an id even where such a folder exists.
   const source = existsSync(idOrPath) ? path.resolve(idOrPath) : idOrPath;
-  const loaded = await modelClass.from_pretrained(source, {
-    ...dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]),
-    session_options: { ...options.session_options, [REQUEST]: request },
-  });
+  const loaded = await modelClass
+    .from_pretrained(source, {
+      ...dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]),
+      session_options: { ...options.session_options, [REQUEST]: request },
+    })
+    .catch(async (cause: unknown) => {
+      await abandon(request);
+      throw cause;
+    });
   const { result } = request;
   if (!result) {
     await loaded.dispose();
@@ -80,6 +85,9 @@ const REQUEST: unique symbol = Symbol('attentionpack');
 
 interface RewriteRequest {
   readonly options: PackedOptions;
+  /** All that were made for this model: transformers.js drops those beside one that fails. */
+  readonly sessions: InferenceSession[];
+  isAbandoned: boolean;
   result?: { readonly graph: PackedGraph; readonly report: RewriteReport; readonly session: InferenceSession };
 }
 
@@ -95,13 +103,22 @@ function hookSessions(): void {
   if (hooked) return;
   hooked = true;
   const original = InferenceSession.create.bind(InferenceSession) as Create;
-  const create: Create = (model, options) => {
+  const create: Create = async (model, options) => {
     const request = (options as { [REQUEST]?: RewriteRequest } | undefined)?.[REQUEST];
-    return request && typeof model === 'string' && isDecoder(model)
-      ? createPacked(original, model, options ?? {}, request)
-      : original(model, options);
+    if (!request) return original(model, options);
+    const isOurs = typeof model === 'string' && isDecoder(model);
+    const session = await (isOurs ? createPacked(original, model, options ?? {}, request) : original(model, options));
+    request.sessions.push(session);
+    if (request.isAbandoned) await abandon(request);
+    return session;
   };
   Object.assign(InferenceSession, { create });
+}
+
+/** Frees the sessions of a model that could not be loaded whole, those still on their way as they arrive. */
+async function abandon(request: RewriteRequest): Promise<void> {
+  request.isAbandoned = true;
+  for (const session of request.sessions.splice(0)) await session.release();
 }
 
 /** File names under which transformers.js keeps decoders with a cache. */

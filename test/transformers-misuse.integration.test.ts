@@ -1,5 +1,5 @@
 /** What goes wrong says so in one sentence, early, and leaves caches as they were; what is freed is gone. */
-import { statSync } from 'node:fs';
+import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { AutoModelForImageTextToText, DynamicCache, type Tensor } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -8,7 +8,7 @@ import { numStores } from '../src/decode.ts';
 import { AttentionPackError, PackedCache, type Prompt, packed, readModel, rewrite } from '../src/index.ts';
 import { encodeModel } from '../src/onnx/index.ts';
 import { InferenceSession } from '../src/ort.ts';
-import { int64 } from './support/models.ts';
+import { int64, removeFolder, temporaryFolder } from './support/models.ts';
 import { ask, conversation, greedy, openTiny, type Packed, type Tiny } from './support/tiny.ts';
 
 const CONTEXT = 120;
@@ -199,6 +199,23 @@ describe('loading', () => {
     expect(released.mock.calls.length).toBe(made.mock.calls.length);
     made.mockRestore();
     released.mockRestore();
+  });
+
+  test('a model with a broken decoder leaves no session of its other parts', async () => {
+    const root = temporaryFolder();
+    cpSync(tiny.folder, root, { recursive: true });
+    const decoder = path.join(root, 'onnx', 'decoder_model_merged.onnx');
+    writeFileSync(decoder, readFileSync(decoder).subarray(0, 9_000));
+    const [made, released] = [vi.spyOn(InferenceSession, 'create'), vi.spyOn(sessionPrototype(), 'release')];
+    const refused = packed(AutoModelForImageTextToText, root, { dtype: 'fp32' });
+    await expect(refused).rejects.toThrow(decoder);
+    const sessions = await Promise.allSettled(made.mock.results.map((result) => result.value as Promise<unknown>));
+    const numMade = sessions.filter((session) => session.status === 'fulfilled').length;
+    expect(numMade).toBeGreaterThan(0);
+    await vi.waitFor(() => expect(released.mock.calls.length).toBe(numMade));
+    made.mockRestore();
+    released.mockRestore();
+    removeFolder(root);
   });
 
   test('reads weights once: what goes to ONNX Runtime beside the files is the graph alone', async () => {

@@ -139,6 +139,14 @@ describe('a packed part', () => {
     }
   });
 
+  test('cropped where one sequence loses nothing forgets what the others lose', () => {
+    const packed = new PackedPart(SHAPE, 2, 'float32', 'float32');
+    packed.add([segment(0, 0, 2), segment(1, 4, 2)]);
+    packed.crop(4);
+    expect(Array.from(packed.slots, Number)).toEqual([0, 1, -1, -1]);
+    expect(packed.layer(0).keys.codes.subarray(4)).toEqual(new Float32Array(4));
+  });
+
   test('cropped to nothing holds nothing', () => {
     const packed = new PackedPart(SHAPE, 2, 'int8', 'float32');
     packed.add([segment(0, 4, 3), segment(1, 5, 3)]);
