@@ -6,17 +6,15 @@ import pc from 'picocolors';
 import prettyBytes from 'pretty-bytes';
 import { type Comparison, compare } from '../compare.ts';
 import { AttentionPackError } from '../errors.ts';
+import type { PackedOptions } from '../options.ts';
 import { jsonArg, packingArgs, packingOptions } from './args.ts';
 import { dtypeOption, EMBEDDED_MODEL, loadDense, loadPacked, readImages } from './models.ts';
 import { guarded, Progress, printJson, printTable } from './output.ts';
 
 /** models/pack-mha/demo/questions.json */
 interface DemoFile {
-  readonly packing: {
-    readonly rank: number | { keys: number; values: number };
-    readonly codes?: 'float32' | 'float16' | 'int8';
-    readonly basis?: 'float32' | 'float16';
-  };
+  /** What the demo packs with unless told otherwise. */
+  readonly packing: PackedOptions;
   readonly images: readonly { readonly file: string; readonly concept: string }[];
   readonly questions: readonly { readonly question: string; readonly answer: string }[];
 }

@@ -1,4 +1,5 @@
 /** How commands speak: tables and progress for people on stderr and stdout, one JSON line last for programs, one line for errors. */
+import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { AttentionPackError } from '../errors.ts';
@@ -8,11 +9,36 @@ const CALLER_ERROR = 2;
 
 const CLEAR_LINE = '\r\x1b[2K';
 
-/** Prints a table on stdout. */
+/** Columns of output where stdout is no terminal. */
+const DEFAULT_WIDTH = 120;
+
+/** Prints a table on stdout, as wide as the terminal at most; long cells wrap. */
 export function printTable(head: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
-  const table = new Table({ head: head.map((cell) => pc.bold(cell)), style: { head: [], border: [] } });
-  table.push(...rows.map((row) => row.map(String)));
+  const cells = rows.map((row) => row.map(String));
+  const colWidths = columnWidths([head, ...cells.map((row) => row.map(stripVTControlCharacters))], process.stdout.columns ?? DEFAULT_WIDTH);
+  const table = new Table({
+    head: head.map((cell) => pc.bold(cell)),
+    style: { head: [], border: [], compact: true },
+    colWidths,
+    wordWrap: true,
+  });
+  table.push(...cells);
   console.log(table.toString());
+}
+
+/** Natural widths, the widest columns cut down until the table fits. */
+function columnWidths(rows: readonly (readonly string[])[], limit: number): number[] {
+  const padding = 2;
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)) + padding);
+  const least = 12;
+  let excess = widths.reduce((sum, width) => sum + width, widths.length + 1) - limit;
+  while (excess > 0) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if ((widths[widest] ?? 0) <= least) break;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+    excess--;
+  }
+  return widths;
 }
 
 /** Prints the machine-readable result; call it last, so that it is the last line of stdout. */
