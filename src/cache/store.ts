@@ -1,7 +1,6 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
 import { newRowsName } from '../contract.ts';
 import type { Encoder, Factors } from '../encode/factor.ts';
-import { fromFloat16 } from '../encode/quantise.ts';
 import { AttentionPackError, assert } from '../errors.ts';
 import type { ResolvedCacheOptions } from '../options.ts';
 import { Tensor } from '../ort.ts';
@@ -9,9 +8,9 @@ import type { Span } from '../prefill.ts';
 import { makeFeeds, type PackedGraph } from './feeds.ts';
 import { type Extents, type Footprint, footprint } from './footprint.ts';
 import { type NewSegment, PackedPart } from './packed.ts';
-import { dueSpans, factoredTogether, keepRawKeys, type OpenSpan, type Outputs, openSpan, outputRows } from './spans.ts';
+import { dueSpans, factoredTogether, joined, keepRawKeys, type OpenSpan, type Outputs, openSpan, outputRows, toFloat32 } from './spans.ts';
 import { TokenLog } from './tokens.ts';
-import { DenseWindow, type Rows, type WindowArray } from './window.ts';
+import { DenseWindow, type Rows } from './window.ts';
 
 /** Mean over layers of the share of energy that packing left out. */
 export interface LostEnergy {
@@ -288,22 +287,6 @@ export class CacheStore {
     this.#compactMs = 0;
     this.#feeds = undefined;
   }
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const [first] = parts;
-  if (parts.length === 1 && first) return first;
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-function toFloat32(rows: WindowArray): Float32Array {
-  return rows instanceof Float32Array ? rows : fromFloat16(rows);
 }
 
 function meanLost(parts: readonly LostEnergy[]): LostEnergy {
