@@ -109,13 +109,17 @@ export class PackedPart {
     );
   }
 
-  /** Takes in segments, all of one prompt at once so that the buffers are laid out once. */
-  add(segments: readonly NewSegment[]): void {
+  /**
+   * Takes in segments, all of one prompt at once so that the buffers are laid out once. `numComing` more are known to follow: a single
+   * sequence's buffers get room for exactly those, so that an album packed image by image is never held twice.
+   */
+  add(segments: readonly NewSegment[], numComing = 0): void {
     if (!segments.length) return;
     const counts = [...this.counts];
     const place = segments.map((segment) => (counts[segment.sequence] = (counts[segment.sequence] ?? 0) + 1) - 1);
     const numSegments = Math.max(...counts);
-    const room = this.batch === 1 && this.#capacity > 0 ? Math.ceil(this.#capacity * 1.5) : 0;
+    const growth = numComing > 0 ? numSegments + numComing : Math.ceil(this.#capacity * 1.5);
+    const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map((segment) => segment.slots.length));
     this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, rank) =>

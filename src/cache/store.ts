@@ -191,9 +191,9 @@ export class CacheStore {
       segments.push(await this.#factor(group, window, rows));
       gone[sequence]?.push(...rows.flat());
     }
-    packed.add(segments);
-    window.remove(gone);
     this.#spans = this.#spans.filter((span) => !due.includes(span));
+    packed.add(segments, this.#spans.length);
+    window.remove(gone);
     groups.forEach((group, i) => {
       const { slots, layers } = segments[i] as NewSegment;
       const lost = meanLost(layers.map(({ keys, values }) => ({ keys: keys.lostEnergy, values: values.lostEnergy })));
