@@ -248,8 +248,12 @@ describe('demo', () => {
       loyalty: { top1: expect.any(Number), answerMatch: expect.any(Number), kl: expect.any(Number) },
       decodeMsPerToken: { dense: expect.any(Number), packed: expect.any(Number) },
     });
+    // What the README promises of it.
+    const { kv, loyalty } = json as { kv: { visualCompression: number }; loyalty: { top1: number } };
+    expect(kv.visualCompression).toBeGreaterThanOrEqual(5);
+    expect(loyalty.top1).toBeGreaterThanOrEqual(0.97);
     const answers = json.answers as Record<string, unknown>[];
-    expect(answers.length).toBeGreaterThan(0);
+    expect(answers.length).toBeGreaterThanOrEqual(5);
     for (const answer of answers) expect(Object.keys(answer).sort()).toEqual(['dense', 'expected', 'packed', 'question']);
   });
 });
