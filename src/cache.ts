@@ -1,7 +1,8 @@
 /** PackedCache: what users hold and pass as `past_key_values`. */
 import { DynamicCache, Tensor } from '@huggingface/transformers';
 import type { Footprint } from './cache/footprint.ts';
-import { CacheStore, type LostEnergy } from './cache/store.ts';
+import type { LostEnergy } from './cache/lost-energy.ts';
+import { CacheStore } from './cache/store.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import { type CacheOptions, type ResolvedCacheOptions, resolveCacheOptions } from './options.ts';
 import { denseTokenBytes, type RotaryMode } from './shape.ts';

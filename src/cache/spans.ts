@@ -55,6 +55,11 @@ export function keepRawKeys(shape: ModelShape, spans: readonly OpenSpan[], outpu
   }
 }
 
+/** Tokens that images begun before slot `seen` still lack: rows the window will be asked for next. */
+export function tokensLacking(spans: readonly OpenSpan[], seen: number): number {
+  return Math.max(0, ...spans.filter(({ start }) => start < seen).map(({ end }) => end - seen));
+}
+
 /** Spans to be packed now that `seen` slots are filled. With *context*, a sequence's spans wait for the last of them. */
 export function dueSpans(spans: readonly OpenSpan[], seen: number, { recent, compactAt }: ResolvedCacheOptions): OpenSpan[] {
   const waiting = new Set(spans.filter((span) => span.end > seen).map((span) => span.sequence));

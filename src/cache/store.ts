@@ -7,16 +7,22 @@ import { Tensor } from '../ort.ts';
 import type { Span } from '../prefill.ts';
 import { makeFeeds, type PackedGraph } from './feeds.ts';
 import { type Extents, type Footprint, footprint } from './footprint.ts';
+import { type LostEnergy, meanLost } from './lost-energy.ts';
 import { type NewSegment, PackedPart } from './packed.ts';
-import { dueSpans, factoredTogether, joined, keepRawKeys, type OpenSpan, type Outputs, openSpan, outputRows, toFloat32 } from './spans.ts';
+import {
+  dueSpans,
+  factoredTogether,
+  joined,
+  keepRawKeys,
+  type OpenSpan,
+  type Outputs,
+  openSpan,
+  outputRows,
+  toFloat32,
+  tokensLacking,
+} from './spans.ts';
 import { TokenLog } from './tokens.ts';
 import { DenseWindow, type Rows } from './window.ts';
-
-/** Mean over layers of the share of energy that packing left out. */
-export interface LostEnergy {
-  readonly keys: number;
-  readonly values: number;
-}
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
@@ -168,6 +174,7 @@ export class CacheStore {
       rows,
       numTokens,
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
+      tokensLacking(this.#spans, at + numTokens),
     );
     if (this.graph.rotary === 'rotate-late') keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
     this.#tokens?.append(ids, mask);
@@ -193,7 +200,7 @@ export class CacheStore {
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
     packed.add(segments, this.#spans.length);
-    window.remove(gone);
+    window.remove(gone, Math.max(0, ...this.#spans.map(({ start, end }) => end - start)));
     groups.forEach((group, i) => {
       const { slots, layers } = segments[i] as NewSegment;
       const lost = meanLost(layers.map(({ keys, values }) => ({ keys: keys.lostEnergy, values: values.lostEnergy })));
@@ -287,9 +294,4 @@ export class CacheStore {
     this.#compactMs = 0;
     this.#feeds = undefined;
   }
-}
-
-function meanLost(parts: readonly LostEnergy[]): LostEnergy {
-  const mean = (of: keyof LostEnergy): number => parts.reduce((sum, part) => sum + part[of], 0) / Math.max(1, parts.length);
-  return { keys: mean('keys'), values: mean('values') };
 }

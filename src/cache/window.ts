@@ -52,11 +52,11 @@ export class DenseWindow {
 
   /**
    * Appends the new tokens `[from, to)` of every layer's rows [B, Hkv, N, D]. `slots[b][n]` is token n's slot, or -1 to leave it out
-   * (padding).
+   * (padding). If buffers must grow, they do so for `numComing` more rows at once.
    */
-  append(layers: readonly Rows[], numTokens: number, slots: readonly (readonly number[])[]): void {
+  append(layers: readonly Rows[], numTokens: number, slots: readonly (readonly number[])[], numComing = 0): void {
     const kept = slots.map((row) => row.flatMap((slot, n) => (slot < 0 ? [] : [n])));
-    this.#reserve(Math.max(...kept.map((row, b) => (this.lengths[b] ?? 0) + row.length)));
+    this.#reserve(Math.max(...kept.map((row, b) => (this.lengths[b] ?? 0) + row.length)), numComing);
     this.#shape.layers.forEach(({ numKvHeads, headDim }, l) => {
       const target = this.layer(l);
       const source = layers[l];
@@ -109,13 +109,13 @@ export class DenseWindow {
     return out;
   }
 
-  /** Removes rows of each sequence and gives back the memory they and any slack took. */
-  remove(rows: readonly (readonly number[])[]): void {
+  /** Removes rows of each sequence and gives back the memory they and any slack took, except for `numComing` rows that will soon be needed. */
+  remove(rows: readonly (readonly number[])[], numComing = 0): void {
     const keep = rows.map((gone, b) => {
       const drop = new Set(gone);
       return Array.from({ length: this.lengths[b] ?? 0 }, (_, s) => s).filter((s) => !drop.has(s));
     });
-    this.#relayout(keep, roundUp(Math.max(0, ...keep.map((row) => row.length))));
+    this.#relayout(keep, Math.min(this.#capacity, roundUp(Math.max(0, ...keep.map((row) => row.length)) + numComing)));
   }
 
   /** Bytes of all buffers as allocated. */
@@ -123,10 +123,10 @@ export class DenseWindow {
     return this.#layers.reduce((sum, { keys, values }) => sum + keys.byteLength + values.byteLength, 0) + this.#slots.byteLength;
   }
 
-  #reserve(needed: number): void {
+  #reserve(needed: number, numComing: number): void {
     if (needed <= this.#capacity) return;
     const keep = this.lengths.map((length) => Array.from({ length }, (_, s) => s));
-    this.#relayout(keep, roundUp(Math.max(needed, Math.floor(this.#capacity * 1.25))));
+    this.#relayout(keep, roundUp(Math.max(needed + numComing, Math.floor(this.#capacity * 1.25))));
   }
 
   /** Moves the rows `keep[b]` to the front of buffers of a new capacity. */
@@ -135,12 +135,15 @@ export class DenseWindow {
     this.#layers = this.#layers.map((source, l) => {
       const { numKvHeads, headDim } = this.#dims(l);
       const move = (from: WindowArray): WindowArray => {
-        const to = this.#array(this.batch * numKvHeads * capacity * headDim);
+        // Rows only ever move to the front, so buffers of the same capacity are their own target.
+        const to = capacity === old ? from : this.#array(this.batch * numKvHeads * capacity * headDim);
         for (let head = 0; head < this.batch * numKvHeads; head++) {
           const rows = keep[Math.floor(head / numKvHeads)] ?? [];
           for (const run of runs(rows)) {
             const start = (head * old + run.row) * headDim;
-            to.set(from.subarray(start, start + run.length * headDim), (head * capacity + run.at) * headDim);
+            const end = start + run.length * headDim;
+            if (to === from) to.copyWithin((head * capacity + run.at) * headDim, start, end);
+            else to.set(from.subarray(start, end), (head * capacity + run.at) * headDim);
           }
         }
         return to;
