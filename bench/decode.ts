@@ -1,6 +1,6 @@
 /** `decode`: milliseconds per token behind a long context, each opponent in its own processes, in rounds of reversed order. */
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import pc from 'picocolors';
 import prettyBytes from 'pretty-bytes';
@@ -56,8 +56,7 @@ export async function benchDecode(options: DecodeOptions, machine: Machine, prog
 
   const runs: Run[] = [];
   const skipped: Skip[] = [];
-  const date = new Date().toISOString().slice(0, 10);
-  const file = path.join(options.resultsFolder, `${date}-decode-${name}.json`);
+  const file = freeName(options.resultsFolder, `${new Date().toISOString().slice(0, 10)}-decode-${name}`);
   const result = (): DecodeResult => {
     const rows = toRows(runs);
     return {
@@ -172,6 +171,14 @@ function settingsOf({ accuracy, layers, contexts, rounds, steps, threads }: Deco
     maxSteps: MAX_STEPS,
     stepBudgetMs: STEP_BUDGET_MS,
   };
+}
+
+/** `<stem>.json`, or `<stem>-2.json` and so on: a later run of the day never replaces an earlier one. */
+function freeName(folder: string, stem: string): string {
+  for (let n = 1; ; n++) {
+    const file = path.join(folder, `${stem}${n > 1 ? `-${n}` : ''}.json`);
+    if (!existsSync(file)) return file;
+  }
 }
 
 /** Replaces the file at once, so that an interrupt leaves the old or the new one, never half. */
