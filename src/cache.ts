@@ -2,11 +2,11 @@
 import { DynamicCache, Tensor } from '@huggingface/transformers';
 import type { Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
-import { CacheStore } from './cache/store.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import { type CacheOptions, type ResolvedCacheOptions, resolveCacheOptions } from './options.ts';
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
+import { CacheStore } from './store.ts';
 
 /** What a cache holds and what a dense one would. */
 export interface CacheReport {

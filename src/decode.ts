@@ -1,9 +1,9 @@
 /** Runs a packed decoder behind the session transformers.js knows: prefill in chunks, packing in between, one step at a time after that. */
 
-import type { CacheStore } from './cache/store.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { type InferenceSession, Tensor, type ValueMetadata } from './ort.ts';
 import { chunkEnds, type Span } from './prefill.ts';
+import type { CacheStore } from './store.ts';
 
 /**
  * The input by which a cache travels through transformers.js to the session: an int64 number that {@link registerStore} gave out. A

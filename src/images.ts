@@ -1,8 +1,8 @@
 /** Which tokens are images, and which pictures of a call still have to be encoded. */
 import { cat, type PreTrainedModel, type Tensor } from '@huggingface/transformers';
-import type { CacheStore } from './cache/store.ts';
 import { AttentionPackError } from './errors.ts';
 import { imageSpans, type Span } from './prefill.ts';
+import type { CacheStore } from './store.ts';
 
 export interface NewImages {
   /** New token ids, [B][N]. */

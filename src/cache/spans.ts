@@ -1,6 +1,5 @@
 /** Images on their way into the packed part: what is kept of them until they are complete, and when they are due. */
 import { PRESENT_POSITIONS, rawKeysName } from '../contract.ts';
-import { fromFloat16 } from '../encode/quantise.ts';
 import { assert } from '../errors.ts';
 import type { BasisPer, ResolvedCacheOptions } from '../options.ts';
 import type { Tensor } from '../ort.ts';
@@ -83,21 +82,4 @@ export function outputRows(outputs: Outputs, name: string): WindowArray {
   assert(ArrayBuffer.isView(data), `the decoder gave no ${name}`);
   // Node versions with Float16Array hand fp16 over as such; its bits are what the window holds.
   return data instanceof Float32Array ? data : new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
-}
-
-/** Rows of several spans, one under the other. */
-export function joined(parts: readonly Float32Array[]): Float32Array {
-  const [first] = parts;
-  if (parts.length === 1 && first) return first;
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-export function toFloat32(rows: WindowArray): Float32Array {
-  return rows instanceof Float32Array ? rows : fromFloat16(rows);
 }

@@ -2,13 +2,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { PackedGraph } from '../../src/cache/feeds.ts';
-import { CacheStore } from '../../src/cache/store.ts';
 import { basisName, codesName, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../../src/contract.ts';
 import { fromFloat16 } from '../../src/encode/quantise.ts';
 import { BASIS_PER, COMPACT_AT, type ResolvedCacheOptions } from '../../src/options.ts';
 import type { Tensor } from '../../src/ort.ts';
 import { chunkEnds, type Span } from '../../src/prefill.ts';
 import { BASIS_TYPES, CODE_TYPES, type ModelShape, ROTARY_MODES } from '../../src/shape.ts';
+import { CacheStore } from '../../src/store.ts';
 import { cell, decoderOutputs, FIRST_COLUMNS, PlainStore } from './plain-store.ts';
 
 /** Layers of different widths, numbered as in a hybrid model. */

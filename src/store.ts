@@ -1,28 +1,28 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
-import { newRowsName } from '../contract.ts';
-import type { Encoder, Factors } from '../encode/factor.ts';
-import { AttentionPackError, assert } from '../errors.ts';
-import type { ResolvedCacheOptions } from '../options.ts';
-import { Tensor } from '../ort.ts';
-import type { Span } from '../prefill.ts';
-import { makeFeeds, type PackedGraph } from './feeds.ts';
-import { type Extents, type Footprint, footprint } from './footprint.ts';
-import { type LostEnergy, meanLost } from './lost-energy.ts';
-import { type NewSegment, PackedPart } from './packed.ts';
+
+import { makeFeeds, type PackedGraph } from './cache/feeds.ts';
+import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
+import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
+import { type NewSegment, PackedPart } from './cache/packed.ts';
 import {
   dueSpans,
   factoredTogether,
-  joined,
   keepRawKeys,
   type OpenSpan,
   type Outputs,
   openSpan,
   outputRows,
-  toFloat32,
   tokensLacking,
-} from './spans.ts';
-import { TokenLog } from './tokens.ts';
-import { DenseWindow, type Rows } from './window.ts';
+} from './cache/spans.ts';
+import { TokenLog } from './cache/tokens.ts';
+import { DenseWindow, type Rows } from './cache/window.ts';
+import { compact } from './compact.ts';
+import { newRowsName } from './contract.ts';
+import type { Encoder } from './encode/factor.ts';
+import { AttentionPackError, assert } from './errors.ts';
+import type { ResolvedCacheOptions } from './options.ts';
+import { Tensor } from './ort.ts';
+import type { Span } from './prefill.ts';
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
@@ -195,7 +195,7 @@ export class CacheStore {
     for (const group of groups) {
       const { sequence } = group[0] as OpenSpan;
       const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
-      segments.push(await this.#factor(group, window, rows));
+      segments.push(await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder()));
       gone[sequence]?.push(...rows.flat());
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
@@ -210,29 +210,6 @@ export class CacheStore {
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
-  }
-
-  /** Factors the tokens of `spans`, whose window rows are `rows`, one under the other. */
-  async #factor(spans: readonly OpenSpan[], window: DenseWindow, rows: readonly (readonly number[])[]): Promise<NewSegment> {
-    const encoder = await this.#encoder();
-    const { rank, seed } = this.options;
-    const sequence = spans[0]?.sequence ?? 0;
-    const slots = spans.flatMap((span) => Array.from({ length: span.end - span.start }, (_, t) => span.start + t));
-    const allRows = rows.flat();
-    assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
-    const layers: { keys: Factors; values: Factors }[] = [];
-    for (const [l, { numKvHeads, headDim }] of this.graph.shape.layers.entries()) {
-      const width = numKvHeads * headDim;
-      const rawKeys = spans.map((span) => span.rawKeys[l]).filter((keys) => keys !== undefined);
-      const keys = rawKeys.length ? joined(rawKeys) : toFloat32(window.gather(l, 'keys', sequence, allRows));
-      const values = toFloat32(window.gather(l, 'values', sequence, allRows));
-      const factors = {
-        keys: await encoder.factor(keys, slots.length, width, rank.keys, seed),
-        values: await encoder.factor(values, slots.length, width, rank.values, seed),
-      };
-      layers.push(factors);
-    }
-    return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
   }
 
   /**

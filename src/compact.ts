@@ -1,0 +1,59 @@
+/** A dense span -> packed segment: the rows of its tokens leave the window and are factored, layer by layer, keys and values apart. */
+import type { NewSegment } from './cache/packed.ts';
+import type { OpenSpan } from './cache/spans.ts';
+import type { DenseWindow, WindowArray } from './cache/window.ts';
+import type { Encoder, Factors } from './encode/factor.ts';
+import { fromFloat16 } from './encode/quantise.ts';
+import { assert } from './errors.ts';
+import type { ResolvedCacheOptions } from './options.ts';
+import type { ModelShape } from './shape.ts';
+
+/**
+ * Factors the tokens of `spans`, one under the other, over all key/value heads combined: keys [T, Hkv·D] as they were before rotary embedding
+ * where the spans kept them so (`rotate-late`), as the window holds them otherwise. arXiv 2603.23914, section on multi-head attention compaction.
+ *
+ * @param spans of one sequence; they share the basis
+ * @param rows of each span in the window
+ */
+export async function compact(
+  spans: readonly OpenSpan[],
+  rows: readonly (readonly number[])[],
+  window: DenseWindow,
+  { layers: layerShapes }: ModelShape,
+  { rank, seed }: ResolvedCacheOptions,
+  encoder: Encoder,
+): Promise<NewSegment> {
+  const sequence = spans[0]?.sequence ?? 0;
+  const slots = spans.flatMap((span) => Array.from({ length: span.end - span.start }, (_, t) => span.start + t));
+  const allRows = rows.flat();
+  assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
+  const layers: { keys: Factors; values: Factors }[] = [];
+  for (const [l, { numKvHeads, headDim }] of layerShapes.entries()) {
+    const width = numKvHeads * headDim;
+    const rawKeys = spans.flatMap((span) => span.rawKeys[l] ?? []);
+    const keys = rawKeys.length ? joined(rawKeys) : toFloat32(window.gather(l, 'keys', sequence, allRows));
+    const values = toFloat32(window.gather(l, 'values', sequence, allRows));
+    layers.push({
+      keys: await encoder.factor(keys, slots.length, width, rank.keys, seed),
+      values: await encoder.factor(values, slots.length, width, rank.values, seed),
+    });
+  }
+  return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
+}
+
+/** Rows of several spans, one under the other. */
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const [first] = parts;
+  if (parts.length === 1 && first) return first;
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+function toFloat32(rows: WindowArray): Float32Array {
+  return rows instanceof Float32Array ? rows : fromFloat16(rows);
+}
