@@ -28,15 +28,16 @@ export async function compact(
   const allRows = rows.flat();
   assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
   const layers: { keys: Factors; values: Factors }[] = [];
+  // One array serves all layers: megabytes a layer of a wide model would otherwise wait for the garbage collector.
+  let scratch: WindowArray | undefined;
   for (const [l, { numKvHeads, headDim }] of layerShapes.entries()) {
     const width = numKvHeads * headDim;
     const rawKeys = spans.flatMap((span) => span.rawKeys[l] ?? []);
-    const keys = rawKeys.length ? joined(rawKeys) : toFloat32(window.gather(l, 'keys', sequence, allRows));
-    const values = toFloat32(window.gather(l, 'values', sequence, allRows));
-    layers.push({
-      keys: await encoder.factor(keys, slots.length, width, rank.keys, seed),
-      values: await encoder.factor(values, slots.length, width, rank.values, seed),
-    });
+    const keyRows = rawKeys.length ? joined(rawKeys) : toFloat32((scratch = window.gather(l, 'keys', sequence, allRows, scratch)));
+    const keys = await encoder.factor(keyRows, slots.length, width, rank.keys, seed);
+    scratch = window.gather(l, 'values', sequence, allRows, scratch);
+    const values = await encoder.factor(toFloat32(scratch), slots.length, width, rank.values, seed);
+    layers.push({ keys, values });
   }
   return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
 }

@@ -95,11 +95,16 @@ export class DenseWindow {
     return rows;
   }
 
-  /** Rows of one layer and side as [rows.length, Hkv·D], in the window's element type. */
-  gather(layer: number, side: 'keys' | 'values', b: number, rows: readonly number[]): WindowArray {
+  /**
+   * Rows of one layer and side as [rows.length, Hkv·D], in the window's element type.
+   *
+   * @param scratch an array an earlier call returned; it is written over if it has the right length
+   */
+  gather(layer: number, side: 'keys' | 'values', b: number, rows: readonly number[], scratch?: WindowArray): WindowArray {
     const { numKvHeads, headDim } = this.#dims(layer);
     const source = this.layer(layer)[side];
-    const out = this.#array(rows.length * numKvHeads * headDim);
+    const length = rows.length * numKvHeads * headDim;
+    const out = scratch?.length === length ? scratch : this.#array(length);
     for (let h = 0; h < numKvHeads; h++) {
       const base = (b * numKvHeads + h) * this.#capacity;
       rows.forEach((row, i) => {
