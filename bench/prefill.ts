@@ -2,8 +2,10 @@
 import type { PackedCache } from '../src/cache.ts';
 import { newRowsName, PRESENT_POSITIONS, rawKeysName } from '../src/contract.ts';
 import { CACHE_HANDLE, PackedSession, withStore } from '../src/decode.ts';
+import { toFloat16 } from '../src/encode/quantise.ts';
 import { type InferenceSession, Tensor } from '../src/ort.ts';
 import type { Span } from '../src/prefill.ts';
+import type { WindowType } from '../src/shape.ts';
 import { type PackedModel, STATE } from '../src/state.ts';
 import { noise } from './noise.ts';
 
@@ -37,11 +39,14 @@ function noiseDecoder(model: PackedModel): InferenceSession {
     const numTokens = embeds?.dims[1] ?? 0;
     const outputs: Record<string, Tensor> = { logits: new Tensor('float32', new Float32Array(1), [1, 1, 1]) };
     for (const { index, numKvHeads, headDim } of graph.shape.layers) {
-      const rows = (): Tensor =>
-        new Tensor('float32', noise(numKvHeads * numTokens * headDim, seed++), [1, numKvHeads, numTokens, headDim]);
-      outputs[newRowsName(index, 'key')] = rows();
-      outputs[newRowsName(index, 'value')] = rows();
-      if (graph.rotary === 'rotate-late') outputs[rawKeysName(index)] = rows();
+      const rows = (type: WindowType): Tensor => {
+        const values = noise(numKvHeads * numTokens * headDim, seed++);
+        const data = (type === 'float16' ? toFloat16(values) : values) as Float32Array;
+        return new Tensor(type, data, [1, numKvHeads, numTokens, headDim]);
+      };
+      outputs[newRowsName(index, 'key')] = rows(graph.shape.windowType);
+      outputs[newRowsName(index, 'value')] = rows(graph.shape.windowType);
+      if (graph.rotary === 'rotate-late') outputs[rawKeysName(index)] = rows('float32');
     }
     if (graph.rotary === 'rotate-late') {
       outputs[PRESENT_POSITIONS] = new Tensor(

@@ -35,6 +35,16 @@ export const OPPONENTS: readonly Opponent[] = [
     rotary: 'post-rope',
   }),
   packedOpponent({
+    name: 'packed-half',
+    description: 'the same with codes, bases and window in float16',
+    span: 'image',
+    rank: PAPER,
+    codes: 'float16',
+    basis: 'float16',
+    window: 'float16',
+    rotary: 'post-rope',
+  }),
+  packedOpponent({
     name: 'packed-span',
     description: 'all images as one span, rank 96/48, float32 codes, post-rope',
     span: 'context',

@@ -4,7 +4,7 @@ import { ELEMENT_BYTES } from '../../src/cache/footprint.ts';
 import { PackedCache } from '../../src/cache.ts';
 import type { CompactAt, Ranks } from '../../src/options.ts';
 import type { Span } from '../../src/prefill.ts';
-import type { CodeType, ModelShape, RotaryMode } from '../../src/shape.ts';
+import type { BasisType, CodeType, ModelShape, RotaryMode, WindowType } from '../../src/shape.ts';
 import type { PackedModel } from '../../src/state.ts';
 import { loadPackedTextModel } from '../model.ts';
 import { prefill } from '../prefill.ts';
@@ -23,6 +23,10 @@ export interface Variant {
   readonly span: 'image' | 'context' | 'none';
   readonly rank: Ranks;
   readonly codes: CodeType;
+  /** Default float32. */
+  readonly basis?: BasisType;
+  /** Element type of the dense window. Default float32, as the models hold their caches. */
+  readonly window?: WindowType;
   readonly rotary: RotaryMode;
   /** Default *span*, so that at most one image is dense at a time. */
   readonly compactAt?: CompactAt;
@@ -46,7 +50,7 @@ function ranksIn(shape: ModelShape, l: number, spans: readonly Span[], rank: Ran
 }
 
 export function packedOpponent(variant: Variant): Opponent {
-  const { name, description, rank, codes, rotary, compactAt = 'span' } = variant;
+  const { name, description, rank, codes, basis = 'float32', window = 'float32', rotary, compactAt = 'span' } = variant;
   return {
     name,
     description,
@@ -56,12 +60,12 @@ export function packedOpponent(variant: Variant): Opponent {
       // Segments are as long as the longest; shorter ones are padded, and padding is computed like the rest.
       const segmentTokens = Math.max(0, ...spans.map(({ start, end }) => end - start));
       const tokens = spans.length * segmentTokens;
-      let cacheBytes = denseBytes(shape, windowTokens) + 8 * (windowTokens + 2 * tokens);
+      let cacheBytes = (denseBytes(shape, windowTokens) * ELEMENT_BYTES[window]) / ELEMENT_BYTES.float32 + 8 * (windowTokens + 2 * tokens);
       let flops = denseFlops(shape, windowTokens);
       for (const [l, { numHeads, numKvHeads, headDim }] of shape.layers.entries()) {
         const { keys, values } = ranksIn(shape, l, spans, rank);
         const width = numKvHeads * headDim;
-        cacheBytes += ELEMENT_BYTES[codes] * tokens * (keys + values) + 4 * spans.length * width * (keys + values);
+        cacheBytes += ELEMENT_BYTES[codes] * tokens * (keys + values) + ELEMENT_BYTES[basis] * spans.length * width * (keys + values);
         const latent = (columns: number): number => 2 * numHeads * columns * (tokens + spans.length * headDim);
         flops += latent(values) + (rotary === 'post-rope' ? latent(keys) : 2 * tokens * (keys * width + numHeads * headDim));
       }
@@ -77,7 +81,7 @@ export function packedOpponent(variant: Variant): Opponent {
         dtype: task.dtype,
         threads: task.threads,
         profile: task.profile,
-        packing: { rank, codes, rotary, compactAt },
+        packing: { rank, codes, basis, window, rotary, compactAt },
       });
       const cache = new PackedCache(model as PreTrainedModel & PackedModel);
       const ids = await prefill(model, cache, spansOf(variant.span, task.context), task.context);
