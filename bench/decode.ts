@@ -2,9 +2,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import pc from 'picocolors';
 import prettyBytes from 'pretty-bytes';
-import { type Progress, printTable } from '../src/cli/output.ts';
+import { colours, type Progress, printTable } from '../src/cli/output.ts';
 import type { Dtype } from '../src/convert/index.ts';
 import { describeCard, makeCard } from './card.ts';
 import { availableBytes, type Machine } from './machine.ts';
@@ -155,7 +154,7 @@ function printResult(
   for (const { opponent, context, round, reason } of skipped)
     console.log(`skipped: ${opponent} at ${context}, round ${round + 1}: ${reason}`);
   for (const { promise, measured, kept } of promises) {
-    console.log(`${kept ? pc.green('kept') : pc.red('not kept')}: ${promise}; measured ${measured}`);
+    console.log(`${kept ? colours.green('kept') : colours.red('not kept')}: ${promise}; measured ${measured}`);
   }
 }
 

@@ -2,14 +2,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { defineCommand } from 'citty';
-import pc from 'picocolors';
 import prettyBytes from 'pretty-bytes';
 import { type Comparison, compare } from '../compare.ts';
 import { AttentionPackError } from '../errors.ts';
 import type { PackedOptions } from '../options.ts';
 import { jsonArg, packingArgs, packingOptions } from './args.ts';
 import { dtypeOption, EMBEDDED_MODEL, loadDense, loadPacked, readImages } from './models.ts';
-import { guarded, Progress, printJson, printTable } from './output.ts';
+import { colours, guarded, Progress, printJson, printTable } from './output.ts';
 
 /** models/pack-mha/demo/questions.json */
 interface DemoFile {
@@ -51,7 +50,7 @@ export const demoCommand = defineCommand({
 });
 
 function printAnswers({ answers }: Comparison, expected: readonly string[]): void {
-  const mark = (answer: string, right: string | undefined): string => (answer === right ? pc.green(answer) : pc.yellow(answer));
+  const mark = (answer: string, right: string | undefined): string => (answer === right ? colours.green(answer) : colours.yellow(answer));
   printTable(
     ['question', 'dense cache', 'packed cache', 'expected'],
     answers.map(({ question, dense, packed }, i) => [question, mark(dense, expected[i]), mark(packed, expected[i]), expected[i] ?? '']),

@@ -1,8 +1,14 @@
 /** How commands speak: tables and progress for people on stderr and stdout, one JSON line last for programs, one line for errors. */
 import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
-import pc from 'picocolors';
+import picocolors from 'picocolors';
 import { AttentionPackError } from '../errors.ts';
+
+/** Colours on a terminal only: picocolors alone would also colour pipes wherever CI is set. NO_COLOR turns them off everywhere. */
+export const colours: ReturnType<typeof picocolors.createColors> = picocolors.createColors(
+  process.stdout.isTTY === true && picocolors.isColorSupported,
+);
+const errorColours = picocolors.createColors(process.stderr.isTTY === true && picocolors.isColorSupported);
 
 /** Exit code for a mistake of the caller's. */
 const CALLER_ERROR = 2;
@@ -17,7 +23,7 @@ export function printTable(head: readonly string[], rows: readonly (readonly (st
   const cells = rows.map((row) => row.map(String));
   const colWidths = columnWidths([head, ...cells.map((row) => row.map(stripVTControlCharacters))], process.stdout.columns ?? DEFAULT_WIDTH);
   const table = new Table({
-    head: head.map((cell) => pc.bold(cell)),
+    head: head.map((cell) => colours.bold(cell)),
     style: { head: [], border: [], compact: true },
     colWidths,
     wordWrap: true,
@@ -54,7 +60,7 @@ export class Progress {
 
   update(text: string): void {
     if (this.#isLive) {
-      process.stderr.write(`${CLEAR_LINE}${pc.dim(text)}`);
+      process.stderr.write(`${CLEAR_LINE}${errorColours.dim(text)}`);
       this.#open = true;
     } else if (Date.now() - this.#lastLine > 5000) {
       process.stderr.write(`${text}\n`);
@@ -75,7 +81,7 @@ export async function guarded(run: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (process.stderr.isTTY) process.stderr.write(CLEAR_LINE); // progress that was under way
     if (error instanceof AttentionPackError) {
-      process.stderr.write(`${pc.red('error:')} ${error.message}\n`);
+      process.stderr.write(`${errorColours.red('error:')} ${error.message}\n`);
       process.exitCode = CALLER_ERROR;
     } else {
       process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);

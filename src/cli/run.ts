@@ -1,7 +1,6 @@
 /** `attentionpack run <model> "question" image...`: one question about pictures, answered as it is generated, with what the cache held. */
 import { TextStreamer } from '@huggingface/transformers';
 import { defineCommand } from 'citty';
-import pc from 'picocolors';
 import prettyBytes from 'pretty-bytes';
 import { PackedCache } from '../cache.ts';
 import { AttentionPackError, assert } from '../errors.ts';
@@ -9,7 +8,7 @@ import { prompt, question } from '../prompt.ts';
 import { STATE } from '../state.ts';
 import { jsonArg, needed, packingArgs, packingOptions, wholeNumber } from './args.ts';
 import { dtypeOption, EMBEDDED_MODEL, loadPacked, readImages } from './models.ts';
-import { guarded, Progress, printJson } from './output.ts';
+import { colours, guarded, Progress, printJson } from './output.ts';
 
 const DEFAULT_ANSWER = 256;
 
@@ -71,7 +70,7 @@ export const runCommand = defineCommand({
         });
       else
         process.stdout.write(
-          `\n${pc.dim(
+          `\n${colours.dim(
             `${report.tokens} tokens, ${report.packedTokens} of them packed; cache ${prettyBytes(report.bytes.total)} against ${prettyBytes(report.denseFp16Bytes)} dense fp16 (${report.compression.toFixed(1)} times smaller, images alone ${report.visualCompression.toFixed(1)}); ${seconds.toFixed(1)} s`,
           )}\n`,
         );
