@@ -118,7 +118,7 @@ describe('run', () => {
     [['--codes', 'int4'], /--codes must be one of float32, float16, int8; got 'int4'/],
     [['--basis-per', 'context', '--compact-at', 'span'], /basisPer 'context' needs compactAt 'context'/],
     [['--dtype', 'fp64'], /--dtype must be one of fp32, .*; got 'fp64'/],
-    [['--dtype', 'fp16'], /could not be loaded: .*fp16/],
+    [['--dtype', 'fp16'], /has no fp16 weights; it has fp32/],
   ] as const)('refuses %j', async (flags, message) => {
     expect(await complaint('run', model, 'What?', image, ...flags)).toMatch(message);
   });

@@ -19,6 +19,10 @@ import type { PackedModel } from '../state.ts';
 
 /** Precisions transformers.js loads. */
 export const DTYPES = ['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'bnb4', 'q4f16'] as const;
+type Dtype = (typeof DTYPES)[number];
+
+/** How transformers.js names the files of a precision: fp32 goes without a suffix, q8 is called quantized. */
+const suffixOf = (dtype: Dtype): string => (dtype === 'fp32' ? '' : `_${dtype === 'q8' ? 'quantized' : dtype}`);
 
 /** Root of this package, from the sources as from the build. */
 export const PACKAGE_ROOT: string = findRoot(path.dirname(fileURLToPath(import.meta.url)));
@@ -66,8 +70,16 @@ export function dtypeOption(model: string, dtype: string | undefined): LoadOptio
   if (dtype !== undefined && !DTYPES.some((known) => known === dtype)) {
     throw new AttentionPackError(`--dtype must be one of ${DTYPES.join(', ')}; got '${dtype}'`);
   }
+  if (dtype !== undefined) checkPrecision(model, dtype as Dtype);
   const chosen = dtype ?? configuredDtype(model);
   return chosen === undefined ? {} : { dtype: chosen };
+}
+
+/** @throws {AttentionPackError} if a local model has decoders, but none in this precision */
+function checkPrecision(model: string, dtype: Dtype): void {
+  const has = DTYPES.filter((known) => existsSync(path.join(model, 'onnx', `decoder_model_merged${suffixOf(known)}.onnx`)));
+  if (has.length && !has.includes(dtype))
+    throw new AttentionPackError(`model '${model}' has no ${dtype} weights; it has ${has.join(', ')}`);
 }
 
 /** What the model's config.json says under `transformers.js_config`. */
