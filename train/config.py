@@ -56,8 +56,8 @@ class Config:
 
 SIZES = {
     "v0": Config(),
-    # A few minutes in all, to see that every stage runs; the model it makes knows little.
-    "tiny": replace(Config(), tower_hidden=96, tower_layers=3, tower_heads=3, tower_minutes=1.0, num_views=2000, layers=2),
+    # A few minutes in all, to see that every stage runs; the model it makes knows little. Match heads need three layers.
+    "tiny": replace(Config(), tower_hidden=96, tower_layers=3, tower_heads=3, tower_minutes=1.0, num_views=2000, layers=3, decoder_minutes=1.0),
 }
 
 
