@@ -2,6 +2,7 @@
 import { DynamicCache, type PreTrainedModel, type Processor, type RawImage, Tensor } from '@huggingface/transformers';
 import { type CacheReport, PackedCache } from './cache.ts';
 import { AttentionPackError, assert } from './errors.ts';
+import { imageTokenOf } from './images.ts';
 import { type Agreement, agreement, meanAgreement } from './loyalty.ts';
 import type { CacheOptions } from './options.ts';
 import { type Prompt, prompt, question } from './prompt.ts';
@@ -118,12 +119,12 @@ export async function askDense(
 }
 
 /** Greedy answers of the packed model, and milliseconds per token. */
-async function askPacked(
+export async function askPacked(
   packed: PreTrainedModel & PackedModel,
   reference: Reference,
   options: CacheOptions | undefined,
   maxNewTokens: number,
-  onProgress: Progress,
+  onProgress: Progress = () => {},
 ): Promise<{ answers: bigint[][]; msPerToken: number }> {
   onProgress('reading the images, packed cache');
   await using cache = new PackedCache(packed, options);
@@ -168,9 +169,7 @@ export async function measureLoyalty(
 
 /** Tokens up to and with the last image token. */
 function lengthOfContext(model: PreTrainedModel, { input_ids }: Prompt): number {
-  const config = model.config as { image_token_index?: number; image_token_id?: number };
-  const imageToken = BigInt(config.image_token_index ?? config.image_token_id ?? -1);
-  const last = (input_ids.data as BigInt64Array).lastIndexOf(imageToken);
+  const last = (input_ids.data as BigInt64Array).lastIndexOf(BigInt(imageTokenOf(model) ?? -1));
   if (last < 0) throw new AttentionPackError('the prompt has no images; give at least one');
   return last + 1;
 }

@@ -85,7 +85,8 @@ interface VisionConfigs {
   model_type?: string;
 }
 
-function imageTokenOf(model: PreTrainedModel): number | undefined {
+/** Id of the token that stands for image features; undefined for a model without pictures. */
+export function imageTokenOf(model: PreTrainedModel): number | undefined {
   const config = model.config as unknown as VisionConfigs;
   return config.image_token_index ?? config.image_token_id;
 }

@@ -50,10 +50,8 @@ export async function packed<M extends PreTrainedModel>(
   const graphOptions = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
   const request: RewriteRequest = { options: graphOptions, sessions: [], isAbandoned: false };
   hookSessions();
-  // transformers.js takes 'models/mine' for an id even where such a folder exists.
-  const source = existsSync(idOrPath) ? path.resolve(idOrPath) : idOrPath;
   const loaded = await modelClass
-    .from_pretrained(source, {
+    .from_pretrained(folderOrId(idOrPath), {
       ...dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]),
       session_options: { ...options.session_options, [REQUEST]: request },
     })
@@ -78,6 +76,11 @@ export async function packed<M extends PreTrainedModel>(
     await loaded.dispose();
     throw cause;
   }
+}
+
+/** A folder as a full path: transformers.js takes 'models/mine' for an id even where such a folder exists. */
+export function folderOrId(model: string): string {
+  return existsSync(model) ? path.resolve(model) : model;
 }
 
 /** Travels with the session options through transformers.js to {@link createPacked}. */

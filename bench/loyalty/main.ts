@@ -7,10 +7,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { PreTrainedModel, Processor } from '@huggingface/transformers';
-import { PackedCache } from '../../src/cache.ts';
 import { dtypeOption, EMBEDDED_MODEL, loadDense, loadPacked, PACKAGE_ROOT, readImages } from '../../src/cli/models.ts';
 import { Progress, printJson, printTable } from '../../src/cli/output.ts';
-import { askDense, decode, measureLoyalty, type Reference } from '../../src/compare.ts';
+import { askDense, askPacked, decode, measureLoyalty, type Reference } from '../../src/compare.ts';
 import { type Agreement, meanAgreement } from '../../src/loyalty.ts';
 import type { PackedModel } from '../../src/state.ts';
 import { loyaltySvg } from './plot.ts';
@@ -122,7 +121,11 @@ async function measure(
     matches.push(loyalty.answerMatch);
     bytes = { visual: loyalty.report.visualCompression, total: loyalty.report.compression };
     // All tokens predicted means the same answer; only the others have to be generated.
-    right.push(...(loyalty.answerMatch === 1 ? denseRight : await generatedRight(packed, processor, reference, expected, options)));
+    if (loyalty.answerMatch === 1) right.push(...denseRight);
+    else {
+      const { answers } = await askPacked(packed, reference, options, MAX_NEW_TOKENS);
+      right.push(...answers.map((answer, q) => decode(processor, answer) === expected[q]));
+    }
   }
   const { top1, kl, tokens } = meanAgreement(agreements);
   return {
@@ -135,34 +138,6 @@ async function measure(
     answerMatch: share(matches),
     accuracy: share(right),
   };
-}
-
-async function generatedRight(
-  packed: PreTrainedModel & PackedModel,
-  processor: Processor,
-  reference: Reference,
-  expected: readonly string[],
-  options: { rank: number; basisPer: Setting['basisPer'] },
-): Promise<boolean[]> {
-  await using cache = new PackedCache(packed, options);
-  await packed({ ...reference.context, past_key_values: cache });
-  const length = cache.get_seq_length();
-  const right: boolean[] = [];
-  for (const [q, { inputs }] of reference.questions.entries()) {
-    const { input_ids, attention_mask } = inputs;
-    const sequences = (await packed.generate({
-      input_ids,
-      attention_mask,
-      past_key_values: cache,
-      max_new_tokens: MAX_NEW_TOKENS,
-      do_sample: false,
-    } as never)) as unknown as {
-      data: BigInt64Array;
-    };
-    right.push(decode(processor, [...sequences.data.subarray(input_ids.dims[1])]) === expected[q]);
-    cache.crop(length);
-  }
-  return right;
 }
 
 function share(values: readonly (number | boolean)[]): number {

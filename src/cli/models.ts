@@ -13,7 +13,7 @@ import {
 } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { AttentionPackError } from '../errors.ts';
-import { type LoadOptions, packed } from '../load.ts';
+import { folderOrId, type LoadOptions, packed } from '../load.ts';
 import type { PackedOptions } from '../options.ts';
 import type { PackedModel } from '../state.ts';
 
@@ -50,19 +50,14 @@ export async function loadPacked(model: string, options: PackedOptions & LoadOpt
   env.logLevel = LogLevel.ERROR;
   checkModel(model);
   return explain(model, async () => ({
-    processor: await AutoProcessor.from_pretrained(source(model)),
+    processor: await AutoProcessor.from_pretrained(folderOrId(model)),
     packed: await packed(AutoModelForImageTextToText, model, options),
   }));
 }
 
 /** The same weights in a stock model of transformers.js. */
 export async function loadDense(model: string, options: LoadOptions): Promise<PreTrainedModel> {
-  return explain(model, () => AutoModelForImageTextToText.from_pretrained(source(model), options as never));
-}
-
-/** A folder as a full path: transformers.js takes 'models/mine' for an id even where such a folder exists. */
-function source(model: string): string {
-  return existsSync(model) ? path.resolve(model) : model;
+  return explain(model, () => AutoModelForImageTextToText.from_pretrained(folderOrId(model), options as never));
 }
 
 /** dtype for the embedded model or as asked; others follow transformers.js's default. */
