@@ -21,6 +21,16 @@ export interface ExpectedTokens {
   readonly lastLogitsOnly: boolean;
 }
 
+/** What one run of the decoder gave for the new tokens [from, to), counted from the first token of the call. */
+export interface TappedRun {
+  readonly from: number;
+  readonly to: number;
+  /** Images among the call's new tokens, per sequence. */
+  readonly spans: readonly (readonly Span[])[];
+  /** The `present_*` outputs of the contract. */
+  readonly rows: Readonly<Record<string, Tensor>>;
+}
+
 interface Registered {
   readonly store: CacheStore;
   expected?: ExpectedTokens | undefined;
@@ -93,6 +103,8 @@ export class PackedSession {
   readonly outputNames: readonly string[] = ['logits'];
   /** Set by transformers.js: dtype and device. */
   config: unknown;
+  /** Sees the new keys and values of every run, before the cache takes them in. Default: nobody does. */
+  tap: ((run: TappedRun) => void) | undefined;
 
   constructor(inner: InferenceSession) {
     this.#inner = inner;
@@ -166,6 +178,7 @@ export class PackedSession {
       stillThere();
       assert(chunkLogits, 'the decoder gave no logits');
       if (wanted) logits.push(lastRows(chunkLogits, wanted));
+      this.tap?.({ from, to, spans, rows });
       store.append(
         rows,
         chunkMask,
