@@ -13,7 +13,8 @@ import {
 } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { AttentionPackError } from '../errors.ts';
-import { folderOrId, type LoadOptions, packed } from '../load.ts';
+import { folderOrId, type LoadOptions } from '../hook.ts';
+import { packed } from '../load.ts';
 import type { PackedOptions } from '../options.ts';
 import type { PackedModel } from '../state.ts';
 
