@@ -9,7 +9,7 @@ export { packed } from './load.ts';
 export { type Agreement, agreement } from './loyalty.ts';
 export { type ModelFile, readModel, writeModel } from './onnx/index.ts';
 export type { BasisPer, CacheOptions, CompactAt, GraphOptions, PackedOptions, Ranks } from './options.ts';
-export { type Message, type MessagePart, type Prompt, prompt, question } from './prompt.ts';
+export { type Message, type MessagePart, type Prompt, prompt, type QuestionOptions, question } from './prompt.ts';
 export { type RewriteOptions, type RewriteReport, readShape, rewrite } from './rewrite.ts';
 export type { BasisType, CodeType, LayerShape, ModelShape, RotaryMode } from './shape.ts';
 export type { PackedModel } from './state.ts';
