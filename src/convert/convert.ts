@@ -4,17 +4,17 @@ import path from 'node:path';
 import { AttentionPackError } from '../errors.ts';
 import type { BuildOptions } from './builder.ts';
 import { Checkpoint, readJson } from './checkpoint.ts';
-import { type LlavaShape, readShape } from './config.ts';
 import { writeDecoder } from './decoder.ts';
 import { writeEmbedding } from './embed.ts';
-import { explicitConfig, refuseOther, withLoadingSettings, writeJson } from './output-config.ts';
+import { type Layout, readLayout } from './layout.ts';
+import { refuseOther, withLoadingSettings, writeJson } from './output-config.ts';
 import { intoFolder } from './output-folder.ts';
 import { type Dtype, precisionOf } from './precision.ts';
 import { writeProcessorFiles } from './processor-files.ts';
 import { BLOCK_SIZE } from './quantise.ts';
 import { RandomWeights } from './random.ts';
 import { randomConfig } from './random-shapes.ts';
-import { usedVisionLayers, writeVisionEncoder } from './vision.ts';
+import type { TextShape } from './text-config.ts';
 import type { WeightSource } from './weight-source.ts';
 import type { WrittenModel } from './weights-writer.ts';
 
@@ -68,7 +68,7 @@ export interface ConvertReport {
 }
 
 /**
- * Turns a Hugging Face checkpoint of the LLaVA family into a folder that transformers.js loads. Memory stays at one tensor, whatever the
+ * Turns a Hugging Face checkpoint (LLaVA, Qwen2-VL) into a folder that transformers.js loads. Memory stays at one tensor, whatever the
  * model's size.
  *
  * @throws {AttentionPackError} if the checkpoint cannot be converted; nothing is written then.
@@ -77,10 +77,10 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const { from } = options;
   const configFile = path.join(from, 'config.json');
   const config = readJson(configFile);
-  const shape = readShape(config, configFile);
+  const layout = readLayout(config, configFile);
   const source = new Checkpoint(from);
   try {
-    return await writeModels(config, shape, source, options, (folder) => writeProcessorFiles(from, folder, shape));
+    return await writeModels(config, layout, source, options, (folder) => writeProcessorFiles(from, folder, layout));
   } finally {
     source.close();
   }
@@ -89,9 +89,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
 /** Writes a model of a known shape with random weights and no tokenizer, for measuring. */
 export async function writeRandomModel(options: RandomModelOptions): Promise<ConvertReport> {
   const config = randomConfig(options.shape, options.layers);
-  const shape = readShape(config);
-  const source = new RandomWeights(options.seed ?? 0, shape.text.tied);
-  return writeModels(config, shape, source, options, (folder) => {
+  const layout = readLayout(config);
+  const source = new RandomWeights(options.seed ?? 0, layout.text.tied);
+  return writeModels(config, layout, source, options, (folder) => {
     writeJson(path.join(folder, 'generation_config.json'), { bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 });
     return [];
   });
@@ -99,16 +99,16 @@ export async function writeRandomModel(options: RandomModelOptions): Promise<Con
 
 async function writeModels(
   config: Record<string, unknown>,
-  shape: LlavaShape,
+  layout: Layout,
   source: WeightSource,
   options: WriteOptions,
   writeOthers: (folder: string) => readonly string[],
 ): Promise<ConvertReport> {
-  const { text } = shape;
+  const { text } = layout;
   const precision = precisionOf(options.dtype ?? 'q4');
-  const tied = isTied(shape, source);
-  const explicit = explicitConfig(config, shape);
-  const total = countLinears(shape);
+  const tied = isTied(text, source);
+  const explicit = layout.explicitConfig(config);
+  const total = countLinears(layout);
   return intoFolder(options.out, async (folder, before) => {
     refuseOther(explicit, before, options.out);
     const onnx = path.join(folder, 'onnx');
@@ -121,7 +121,7 @@ async function writeModels(
     };
     const { accuracyLevel, inlineMaxBytes } = options;
     const build: BuildOptions = { source, precision, folder: onnx, accuracyLevel, inlineMaxBytes, step };
-    const models = [await writeVisionEncoder(shape, build), await writeEmbedding(text, build), await writeDecoder(text, tied, build)];
+    const models = [await layout.writeVisionEncoder(build), await writeEmbedding(text, build), await writeDecoder(text, tied, build)];
     const notes = [...writeOthers(folder)];
     if (precision.bits && text.hidden % BLOCK_SIZE)
       notes.push(`hidden size ${text.hidden} is no multiple of ${BLOCK_SIZE}: the embedding is not quantised`);
@@ -132,7 +132,7 @@ async function writeModels(
 }
 
 /** Whether the head is the embedding: config.json says so, and the checkpoint has no head of its own. */
-function isTied({ text }: LlavaShape, source: WeightSource): boolean {
+function isTied(text: TextShape, source: WeightSource): boolean {
   if (source.has('lm_head.weight')) return false;
   if (text.tied) return true;
   throw new AttentionPackError(
@@ -141,6 +141,6 @@ function isTied({ text }: LlavaShape, source: WeightSource): boolean {
 }
 
 /** Steps of progress: linear layers, plus one for the embedding. */
-function countLinears({ text, projector }: LlavaShape): number {
-  return 6 * usedVisionLayers(projector) + 2 + 1 + 7 * text.numLayers + 1;
+function countLinears({ text, visionLinears }: Layout): number {
+  return visionLinears + 1 + 7 * text.numLayers + 1;
 }

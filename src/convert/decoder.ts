@@ -2,8 +2,8 @@
 import { DataType, type Dim, float } from '../onnx/index.ts';
 import { activate } from './activation.ts';
 import { type BuildOptions, ModelBuilder } from './builder.ts';
-import type { TextShape } from './config.ts';
 import { ropeTables } from './rope.ts';
+import type { TextShape } from './text-config.ts';
 import type { WrittenModel } from './weights-writer.ts';
 
 /** Scores of masked tokens. Finite: a row of padding that sees nothing must not become NaN. In float16 also after scores are added. */

@@ -1,8 +1,8 @@
 /** Token embeddings: a gather, from 4- or 8-bit blocks where the precision asks for it. */
 import { DataType } from '../onnx/index.ts';
 import { type BuildOptions, ModelBuilder } from './builder.ts';
-import type { TextShape } from './config.ts';
 import { BLOCK_SIZE } from './quantise.ts';
+import type { TextShape } from './text-config.ts';
 import type { WrittenModel } from './weights-writer.ts';
 
 /**

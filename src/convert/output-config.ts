@@ -1,28 +1,9 @@
 /** config.json of a converted folder: the checkpoint's own, made explicit, with the settings transformers.js reads. */
 import { writeFileSync } from 'node:fs';
 import { AttentionPackError } from '../errors.ts';
-import type { LlavaShape } from './config.ts';
+import type { Json } from './layout.ts';
 import type { Precision } from './precision.ts';
 import type { WrittenModel } from './weights-writer.ts';
-
-type Json = Record<string, unknown>;
-
-/** config.json with every field transformers.js reads of the decoder made explicit; LLaVA 1.5 leaves them to Python's defaults. */
-export function explicitConfig(config: Json, { text }: LlavaShape): Json {
-  return {
-    ...config,
-    text_config: {
-      ...(config.text_config as Json),
-      model_type: text.modelType,
-      num_hidden_layers: text.numLayers,
-      hidden_size: text.hidden,
-      num_attention_heads: text.numHeads,
-      num_key_value_heads: text.numKvHeads,
-      head_dim: text.headDim,
-      vocab_size: text.vocab,
-    },
-  };
-}
 
 /** @throws {AttentionPackError} if the config of an earlier conversion is of another model. */
 export function refuseOther(config: Json, before: Json | undefined, folder: string): void {

@@ -2,20 +2,18 @@
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { readJson } from './checkpoint.ts';
-import { gridTokens, imageTokens, type LlavaShape } from './config.ts';
+import type { Json, Layout } from './layout.ts';
 import { writeJson } from './output-config.ts';
-
-type Json = Record<string, unknown>;
 
 /** Everything of a checkpoint that is not weights, config or code. */
 const COPIED =
   /^(tokenizer.*\.json|vocab\.(json|txt)|merges\.txt|special_tokens_map\.json|added_tokens\.json|generation_config\.json|chat_template.*|preprocessor_config\.json|LICENSE.*|NOTICE.*)$/;
 
 /** Copies and mends the files; returns what a user must know: one line for each file that stays missing. */
-export function writeProcessorFiles(from: string, to: string, shape: LlavaShape): string[] {
+export function writeProcessorFiles(from: string, to: string, layout: Layout): string[] {
   for (const name of readdirSync(from)) if (COPIED.test(name)) copyFileSync(path.join(from, name), path.join(to, name));
   mendTokenizer(to);
-  mendProcessor(from, to, shape);
+  layout.writeProcessor(from, to);
   const missing = (name: string, needs: string): string[] =>
     existsSync(path.join(to, name)) ? [] : [`${name} is not in the checkpoint; ${needs} will not load`];
   return [...missing('tokenizer.json', 'AutoTokenizer'), ...missing('preprocessor_config.json', 'AutoProcessor')];
@@ -37,34 +35,17 @@ function separateTemplate(folder: string): unknown {
   return existsSync(json) ? readJson(json).chat_template : undefined;
 }
 
-/**
- * preprocessor_config.json (which transformers 5 keeps inside processor_config.json) and processor_config.json.
- *
- * The number of image tokens must be what the vision encoder gives. Python counts patches + num_additional_image_tokens, less one for the
- * strategy 'default'; transformers.js 4 leaves out the last. Written as the strategy 'full' with the right sum, both agree.
- */
-function mendProcessor(from: string, to: string, shape: LlavaShape): void {
+/** The checkpoint's preprocessor_config.json, which transformers 5 keeps inside processor_config.json, and the rest of the latter. */
+export function readProcessor(from: string, to: string): { preprocessor: Json | undefined; processor: Json } {
   const source = path.join(from, 'processor_config.json');
   const { image_processor: inner, ...processor }: Json = existsSync(source) ? readJson(source) : {};
   const file = path.join(to, 'preprocessor_config.json');
-  const preprocessor = existsSync(file) ? readJson(file) : typeof inner === 'object' ? (inner as Json | null) : undefined;
-  if (preprocessor) writeJson(file, { ...preprocessor, processor_class: 'LlavaProcessor', ...processorType(preprocessor, shape) });
-  const { vision, projector } = shape;
-  writeJson(path.join(to, 'processor_config.json'), {
-    image_token: '<image>',
-    ...processor,
-    processor_class: 'LlavaProcessor',
-    patch_size: vision.patchSize,
-    num_additional_image_tokens: imageTokens(vision, projector) - gridTokens(vision),
-    vision_feature_select_strategy: 'full',
-  });
+  const preprocessor = existsSync(file) ? readJson(file) : typeof inner === 'object' ? ((inner as Json | null) ?? undefined) : undefined;
+  return { preprocessor, processor };
 }
 
-/** Image processor classes without the endings of their variants (torchvision, Pillow), or the tower's own where none is named. */
-function processorType(preprocessor: Json, { vision }: LlavaShape): Json {
+/** Image processor class without the endings of its variants (torchvision, Pillow); undefined where none is named. */
+export function imageProcessorType(preprocessor: Json): string | undefined {
   const named = preprocessor.image_processor_type ?? preprocessor.feature_extractor_type;
-  const own = vision.hasClassToken ? 'CLIPImageProcessor' : 'SiglipImageProcessor';
-  return {
-    image_processor_type: typeof named === 'string' ? named.replace(/(Fast|Pil)$/, '').replace(/FeatureExtractor$/, 'ImageProcessor') : own,
-  };
+  return typeof named === 'string' ? named.replace(/(Fast|Pil)$/, '').replace(/FeatureExtractor$/, 'ImageProcessor') : undefined;
 }

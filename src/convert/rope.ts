@@ -15,13 +15,18 @@ export type Rope =
       readonly originalPositions: number;
     };
 
+export interface RopeDefaults {
+  readonly maxPositions: number;
+  readonly theta: number;
+}
+
 /** Rotary settings from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before). */
-export function readRope(fields: Fields, maxPositions: number): Rope {
+export function readRope(fields: Fields, { maxPositions, theta: defaultTheta }: RopeDefaults): Rope {
   const name = fields.has('rope_parameters') ? 'rope_parameters' : 'rope_scaling';
   const scaling = fields.has(name) ? fields.object(name) : new Fields({}, `${fields.where}: ${name}`);
   const partial = scaling.number('partial_rotary_factor', fields.number('partial_rotary_factor', 1));
   if (partial !== 1) throw new AttentionPackError(`${fields.where}: partial_rotary_factor is ${partial}; only 1 is converted`);
-  const theta = scaling.number('rope_theta', fields.number('rope_theta', 10000));
+  const theta = scaling.number('rope_theta', fields.number('rope_theta', defaultTheta));
   const type = scaling.oneOf(scaling.has('rope_type') ? 'rope_type' : 'type', ['default', 'linear', 'llama3'], 'default');
   if (type === 'default') return { type, theta };
   const factor = scaling.number('factor');

@@ -1,27 +1,8 @@
-/** Reads config.json of a LLaVA checkpoint into what the builders need; everything we cannot convert is refused here, before any work. */
-import { AttentionPackError } from '../errors.ts';
-import { ACTIVATIONS, type Activation } from './activation.ts';
-import { Fields } from './fields.ts';
-import { type Rope, readRope } from './rope.ts';
-
-export interface TextShape {
-  readonly modelType: 'llama' | 'qwen2';
-  readonly numLayers: number;
-  readonly hidden: number;
-  readonly numHeads: number;
-  readonly numKvHeads: number;
-  readonly headDim: number;
-  readonly intermediate: number;
-  readonly vocab: number;
-  readonly epsilon: number;
-  readonly maxPositions: number;
-  readonly rope: Rope;
-  readonly qkvBias: boolean;
-  readonly outputBias: boolean;
-  readonly mlpBias: boolean;
-  /** Whether config.json says that the head is the embedding. */
-  readonly tied: boolean;
-}
+/** config.json of a LLaVA checkpoint: CLIP or SigLIP tower, MLP projector, Llama or Qwen2 decoder. */
+import { AttentionPackError } from '../../errors.ts';
+import { ACTIVATIONS, type Activation } from '../activation.ts';
+import type { Fields } from '../fields.ts';
+import { readText, type TextDefaults, type TextShape } from '../text-config.ts';
 
 export interface VisionShape {
   readonly modelType: 'clip_vision_model' | 'siglip_vision_model';
@@ -53,18 +34,31 @@ export interface LlavaShape {
   readonly projector: ProjectorShape;
 }
 
-/**
- * The shape of a LLaVA checkpoint. Fields that config.json leaves out have the defaults of transformers' config classes: LLaVA 1.5's names
- * hardly any.
- *
- * @throws {AttentionPackError} for an architecture, activation, rope scaling or attention we cannot convert, with the ones we can.
- */
-export function readShape(config: unknown, file = 'config.json'): LlavaShape {
-  const root = new Fields(config, file);
-  root.oneOf('model_type', ['llava']);
+const LLAMA: TextDefaults = {
+  hidden: 4096,
+  numHeads: 32,
+  intermediate: 11008,
+  numLayers: 32,
+  vocab: 32000,
+  epsilon: 1e-6,
+  maxPositions: 2048,
+  theta: 10000,
+};
+const QWEN2: TextDefaults = {
+  ...LLAMA,
+  numKvHeads: 32,
+  intermediate: 22016,
+  vocab: 151936,
+  maxPositions: 32768,
+  qkvBias: true,
+};
+
+/** @throws {AttentionPackError} for what we cannot convert, with what we can. */
+export function readLlava(root: Fields): LlavaShape {
   const textFields = root.object('text_config');
   const visionFields = root.object('vision_config');
-  const text = readText(textFields, root.boolean('tie_word_embeddings', false));
+  const modelType = textFields.oneOf('model_type', ['llama', 'qwen2'], 'llama');
+  const text = readText(textFields, modelType, modelType === 'qwen2' ? QWEN2 : LLAMA, root.boolean('tie_word_embeddings', false));
   const vision = readVision(visionFields);
   return { text, vision, projector: readProjector(root, vision) };
 }
@@ -76,44 +70,6 @@ export function imageTokens(vision: VisionShape, projector: ProjectorShape): num
 
 export function gridTokens({ imageSize, patchSize }: VisionShape): number {
   return Math.floor(imageSize / patchSize) ** 2;
-}
-
-function readText(fields: Fields, rootTied: boolean): TextShape {
-  const modelType = fields.oneOf('model_type', ['llama', 'qwen2'], 'llama');
-  const isQwen = modelType === 'qwen2';
-  fields.oneOf('hidden_act', ['silu', 'swish'], 'silu');
-  if (fields.boolean('use_sliding_window', false)) {
-    throw new AttentionPackError(`${fields.where}: use_sliding_window is true; only full attention is converted`);
-  }
-  const hidden = fields.count('hidden_size', 4096);
-  const numHeads = fields.count('num_attention_heads', 32);
-  const numKvHeads = fields.count('num_key_value_heads', isQwen ? 32 : numHeads);
-  if (numHeads % numKvHeads !== 0) {
-    throw new AttentionPackError(`${fields.where}: ${numHeads} attention heads are not a multiple of ${numKvHeads} key/value heads`);
-  }
-  const headDim = fields.count('head_dim', hidden / numHeads);
-  if (headDim % 16 !== 0) {
-    throw new AttentionPackError(`${fields.where}: head_dim is ${headDim}; GroupQueryAttention of ONNX Runtime needs a multiple of 16`);
-  }
-  const maxPositions = fields.count('max_position_embeddings', isQwen ? 32768 : 2048);
-  const attentionBias = fields.boolean('attention_bias', false);
-  return {
-    modelType,
-    numLayers: fields.count('num_hidden_layers', 32),
-    hidden,
-    numHeads,
-    numKvHeads,
-    headDim,
-    intermediate: fields.count('intermediate_size', isQwen ? 22016 : 11008),
-    vocab: fields.count('vocab_size', isQwen ? 151936 : 32000),
-    epsilon: fields.number('rms_norm_eps', 1e-6),
-    maxPositions,
-    rope: readRope(fields, maxPositions),
-    qkvBias: isQwen || attentionBias,
-    outputBias: !isQwen && attentionBias,
-    mlpBias: !isQwen && fields.boolean('mlp_bias', false),
-    tied: fields.boolean('tie_word_embeddings', false) || rootTied,
-  };
 }
 
 function readVision(fields: Fields): VisionShape {

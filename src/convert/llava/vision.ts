@@ -1,9 +1,9 @@
 /** The vision encoder in one file: CLIP or SigLIP tower, choice of feature layers and tokens, projector into the decoder's width. */
-import { DataType, float } from '../onnx/index.ts';
-import { activate } from './activation.ts';
-import { type BuildOptions, ModelBuilder } from './builder.ts';
+import { DataType, float } from '../../onnx/index.ts';
+import { activate } from '../activation.ts';
+import { type BuildOptions, ModelBuilder } from '../builder.ts';
+import type { WrittenModel } from '../weights-writer.ts';
 import { gridTokens, imageTokens, type LlavaShape, type ProjectorShape, type VisionShape } from './config.ts';
-import type { WrittenModel } from './weights-writer.ts';
 
 const TOWER = 'vision_tower';
 
