@@ -1,7 +1,10 @@
-/** `attentionpack inspect <model | decoder.onnx>`: layers, heads, widths and bytes per token of a decoder, and whether it can be packed. */
+/**
+ * `attentionpack inspect <model | decoder.onnx>`: layers, heads, widths and bytes per token of a decoder, and whether it can be packed; with
+ * `--spectrum`, how low-rank its keys and values are.
+ */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { defineCommand } from 'citty';
+import { type ArgsDef, defineCommand } from 'citty';
 import prettyBytes from 'pretty-bytes';
 import { AttentionPackError } from '../errors.ts';
 import { readModel } from '../onnx/index.ts';
@@ -10,12 +13,57 @@ import { denseTokenBytes } from '../shape.ts';
 import { jsonArg, needed } from './args.ts';
 import { guarded, printJson, printTable } from './output.ts';
 
+/** What only `--spectrum` takes. They stand here so that plain `inspect` starts without loading transformers.js. */
+const spectrumArgs = {
+  image: {
+    type: 'string',
+    description:
+      'with --spectrum: a picture, or a folder of them; may be given several times (default: the demo pictures in the model folder)',
+  },
+  text: {
+    type: 'string',
+    description: 'with --spectrum: the text behind the pictures (default: the demo questions in the model folder, one after the other)',
+  },
+  layers: {
+    type: 'string',
+    description: 'with --spectrum: layers to look at, such as 0,15,31 (default: all); memory is 12·T·W bytes for each',
+  },
+  svg: { type: 'string', description: 'with --spectrum: file for the curves of all layers' },
+  dtype: {
+    type: 'string',
+    description: "with --spectrum: precision of the weights, as transformers.js names it (default: the model's own)",
+  },
+} as const satisfies ArgsDef;
+
 export const inspectCommand = defineCommand({
   meta: { name: 'inspect', description: 'show what a decoder caches and how it would be packed' },
-  args: { model: { type: 'positional', required: false, description: 'model folder, or a decoder .onnx file' }, ...jsonArg },
-  run: ({ args }) =>
+  args: {
+    model: {
+      type: 'positional',
+      required: false,
+      description: "model folder, or a decoder .onnx file; 'embedded' for the one in the package",
+    },
+    spectrum: {
+      type: 'boolean',
+      description: 'run the model over pictures and tell how low-rank its keys and values are: lost energy against rank',
+    },
+    ...spectrumArgs,
+    ...jsonArg,
+  },
+  run: ({ args, rawArgs }) =>
     guarded(async () => {
-      const file = decoderFile(needed('model', args.model));
+      const model = args.model === 'embedded' ? (await import('./models.ts')).EMBEDDED_MODEL : needed('model', args.model);
+      if (args.spectrum) {
+        const [, unexpected] = args._;
+        if (unexpected !== undefined)
+          throw new AttentionPackError(`inspect takes one model; got '${unexpected}' too: name pictures with --image`);
+        const { text, layers, svg, dtype } = args;
+        const { inspectSpectrum } = await import('./spectrum.ts');
+        return inspectSpectrum(model, { images: valuesOf('image', rawArgs), text, layers, svg, dtype, json: Boolean(args.json) });
+      }
+      const alone = Object.keys(spectrumArgs).find((name) => args[name as keyof typeof spectrumArgs] !== undefined);
+      if (alone) throw new AttentionPackError(`--${alone} goes with --spectrum only`);
+      const file = decoderFile(model);
       const { shape, report } = rewrite(readModel(file));
       const bytes = denseTokenBytes(shape);
       const groups = new Map<string, number[]>();
@@ -39,6 +87,14 @@ export const inspectCommand = defineCommand({
       if (args.json) printJson({ file, denseFp16BytesPerToken: bytes, layers: shape.layers, ...report });
     }),
 });
+
+/** Every value of an option that may be given several times; the parser keeps the last only. */
+function valuesOf(name: string, rawArgs: readonly string[]): string[] {
+  return rawArgs.flatMap((arg, i) => {
+    if (arg.startsWith(`--${name}=`)) return [arg.slice(name.length + 3)];
+    return arg === `--${name}` && rawArgs[i + 1] !== undefined ? [rawArgs[i + 1] as string] : [];
+  });
+}
 
 /** The decoder of a model folder (the smallest precision first, since only the graph is read), or the file itself. */
 export function decoderFile(model: string): string {
