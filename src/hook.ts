@@ -5,6 +5,7 @@ import type { PreTrainedModel } from '@huggingface/transformers';
 import { AttentionPackError } from './errors.ts';
 import { encodeModel, type Model, type ModelFile, readModel } from './onnx/index.ts';
 import { InferenceSession, type SessionOptions } from './ort.ts';
+import { rememberStreams, stopReading } from './unread.ts';
 
 /** What `from_pretrained` of transformers.js takes, as far as we look at it. */
 export interface LoadOptions {
@@ -47,12 +48,11 @@ export async function loadChanged<M extends PreTrainedModel, T>(
 ): Promise<ChangedModel<M, T>> {
   const request: Request<T> = { change, sessions: [], isAbandoned: false };
   hookSessions();
-  const model = await modelClass
-    .from_pretrained(folderOrId(idOrPath), { ...options, session_options: { ...options.session_options, [REQUEST]: request } })
-    .catch(async (cause: unknown) => {
-      await abandon(request);
-      throw cause;
-    });
+  const ours = { ...options, session_options: { ...options.session_options, [REQUEST]: request } };
+  const model = await rememberStreams(() => modelClass.from_pretrained(folderOrId(idOrPath), ours)).catch(async (cause: unknown) => {
+    await abandon(request);
+    throw cause;
+  });
   const { result } = request;
   if (!result) {
     await model.dispose();
@@ -98,6 +98,7 @@ function hookSessions(): void {
   const create: Create = async (model, options) => {
     const request = (options as { [REQUEST]?: Request<unknown> } | undefined)?.[REQUEST];
     if (!request) return original(model, options);
+    if (typeof model === 'string') stopReading(model);
     const isOurs = typeof model === 'string' && isDecoder(model);
     const session = await (isOurs ? createChanged(original, model, options ?? {}, request) : original(model, options));
     request.sessions.push(session);

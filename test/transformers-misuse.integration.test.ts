@@ -1,7 +1,8 @@
 /** What goes wrong says so in one sentence, early, and leaves caches as they were; what is freed is gone. */
-import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import fs, { cpSync, type ReadStream, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { AutoModelForImageTextToText, DynamicCache, type Tensor } from '@huggingface/transformers';
+import { AutoModelForImageTextToText, DynamicCache, type PreTrainedModel, type Tensor } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { WINDOW_SLOTS } from '../src/contract.ts';
 import { numStores } from '../src/decode.ts';
@@ -224,6 +225,23 @@ describe('loading', () => {
     // 64·64·(4 + 2 + …) weights in fp32 are over 100 kB; nodes, names and shapes of two layers a fraction of that.
     expect(statSync(file).size).toBeGreaterThan(250_000);
     expect(bytes).toBeLessThan(0.5 * statSync(file).size);
+  });
+
+  test('reads no weights into a stream that nobody takes from, as stock does', async () => {
+    const opened = vi.spyOn(fs, 'createReadStream');
+    const decoder = path.join(tiny.folder, 'onnx', 'decoder_model_merged.onnx');
+    const bytesRead = async (load: () => Promise<PreTrainedModel>): Promise<number[]> => {
+      opened.mockClear();
+      await (await load()).dispose();
+      const streams = opened.mock.results.map((result) => result.value as ReadStream).filter((stream) => stream.path === decoder);
+      for (const stream of streams) if (!stream.closed) await once(stream, 'close');
+      return streams.map((stream) => stream.bytesRead);
+    };
+    const { size } = statSync(decoder);
+    for (const read of await bytesRead(load({}))) expect(read).toBeLessThan(size);
+    // Once nothing is read here, transformers.js has mended it and src/unread.ts may go.
+    expect(await bytesRead(() => AutoModelForImageTextToText.from_pretrained(tiny.folder, { dtype: 'fp32' }))).toEqual([size]);
+    opened.mockRestore();
   });
 
   test('a cache with options of its own keeps the model’s for what is undefined', async () => {
