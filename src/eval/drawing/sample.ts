@@ -1,4 +1,6 @@
 /** Draws scenes at random: one drawing, drawings in quadrants, copies to count, words to read. */
+
+import { UNCOUNTED } from '../questions/names.ts';
 import { type Assets, CONCEPTS, FIRST_SHAPE, FIRST_WORD, fontsOf, type Split, stylesOf, type Tile } from './assets.ts';
 import type { Random } from './random.ts';
 import { wordWidth } from './render.ts';
@@ -63,7 +65,7 @@ export class SceneSampler {
     const unit = Math.min(width, height) / 64;
     const isShape = random.chance(0.65);
     let tint: Colour | undefined;
-    let { colour, things, style } = this.#drawings(1, random);
+    let { colour, things, style } = this.#drawings(1, random, (name) => !UNCOUNTED.has(name));
     if (isShape) {
       things = [FIRST_SHAPE + random.below(SHAPES.length)];
       colour = random.pick(COLOUR_NAMES);
@@ -104,13 +106,17 @@ export class SceneSampler {
   }
 
   /** Different concepts in one style on a background that each of them can be told from. */
-  #drawings(number: number, random: Random): { colour: Colour; things: number[]; style: number } {
+  #drawings(
+    number: number,
+    random: Random,
+    fits: (name: string) => boolean = () => true,
+  ): { colour: Colour; things: number[]; style: number } {
     const style = random.pick(stylesOf(this.#split));
     const colour = random.pick(COLOUR_NAMES);
     const things = new Set<number>();
     while (things.size < number) {
       const thing = random.below(CONCEPTS.length);
-      if (this.#isVisible(thing, style, colour)) things.add(thing);
+      if (fits(CONCEPTS[thing] as string) && this.#isVisible(thing, style, colour)) things.add(thing);
     }
     return { colour, things: [...things], style };
   }
