@@ -1,4 +1,4 @@
-/** `attentionpack convert <checkpoint> --out <folder>`: a LLaVA checkpoint, or random weights of a known shape, into transformers.js layout. */
+/** `attentionpack convert <checkpoint> --out <folder>`: a LLaVA or Qwen2-VL checkpoint, or random weights of a known shape, into transformers.js layout. */
 import { defineCommand } from 'citty';
 import prettyBytes from 'pretty-bytes';
 import { type ConvertProgress, type ConvertReport, convertCheckpoint, DTYPES, RANDOM_SHAPES, writeRandomModel } from '../convert/index.ts';
@@ -12,7 +12,7 @@ const INTERRUPTED = 130;
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export const convertCommand = defineCommand({
-  meta: { name: 'convert', description: 'turn a Hugging Face LLaVA checkpoint into the transformers.js layout, without Python' },
+  meta: { name: 'convert', description: 'turn a Hugging Face checkpoint (LLaVA, Qwen2-VL) into the transformers.js layout, without Python' },
   args: {
     checkpoint: { type: 'positional', required: false, description: 'folder with config.json, safetensors and tokenizer files' },
     out: { type: 'string', description: 'folder to write; one converted before gets this precision too', valueHint: 'folder' },

@@ -1,18 +1,18 @@
 /** The text decoder: Llama or Qwen2 layers around GroupQueryAttention, in the form published exports for transformers.js have. */
 import { DataType, type Dim, float } from '../onnx/index.ts';
 import { activate } from './activation.ts';
+import { type AxialRotary, axialRotary, axisFrequencies, turn } from './axial-rotary.ts';
 import { type BuildOptions, ModelBuilder } from './builder.ts';
-import { ropeTables } from './rope.ts';
+import { MASKED } from './masked.ts';
+import { axesOfPairs, NUM_AXES, ropeFrequencies, ropeTables } from './rope.ts';
 import type { TextShape } from './text-config.ts';
 import type { WrittenModel } from './weights-writer.ts';
-
-/** Scores of masked tokens. Finite: a row of padding that sees nothing must not become NaN. In float16 also after scores are added. */
-const MASKED = { [DataType.FLOAT]: -3.4028234663852886e38, [DataType.FLOAT16]: -30000 };
 
 /**
  * Writes `decoder_model_merged`: inputs_embeds [B, N, hidden], attention_mask [B, S + N], past_key_values -> logits [B, kept, vocab], present.
  *
  * Positions are slots: the index of a token in attention_mask. Left padding shifts all positions of a row, which rotary attention does not see.
+ * With M-RoPE they are an input, position_ids [3, B, N], and queries and keys are turned before the attention node, which knows one axis only.
  */
 export async function writeDecoder(shape: TextShape, tied: boolean, options: BuildOptions): Promise<WrittenModel> {
   const builder = new ModelBuilder('decoder_model_merged', options);
@@ -53,6 +53,7 @@ function declareBorder(builder: ModelBuilder, shape: TextShape): void {
   const cache = (length: string): Dim[] => ['batch_size', shape.numKvHeads, length, shape.headDim];
   builder.input('inputs_embeds', DataType.FLOAT, ['batch_size', 'sequence_length', shape.hidden]);
   builder.input('attention_mask', DataType.INT64, ['batch_size', 'total_sequence_length']);
+  if (shape.rope.sections) builder.input('position_ids', DataType.INT64, [NUM_AXES, 'batch_size', 'sequence_length']);
   builder.input('num_logits_to_keep', DataType.INT64, []);
   builder.output('logits', DataType.FLOAT, ['batch_size', 'num_logits_to_keep', shape.vocab]);
   for (let layer = 0; layer < shape.numLayers; layer++) {
@@ -63,14 +64,19 @@ function declareBorder(builder: ModelBuilder, shape: TextShape): void {
   }
 }
 
+/** cos and sin of each position, [positions, D/2], for nodes that turn queries and keys themselves. */
+interface RotaryTables {
+  readonly cos: string;
+  readonly sin: string;
+}
+
 /** What every attention node shares. */
 interface AttentionInputs {
   /** [B] int32, the last slot of each row. */
   readonly lastSlots: string;
   /** Scalar int32, S + N. */
   readonly totalLength: string;
-  readonly cos: string;
-  readonly sin: string;
+  readonly rotary: { readonly inside: RotaryTables } | { readonly before: AxialRotary };
   /** [B, 1, N, S + N], 0 or {@link MASKED}: padding, on the left or anywhere. */
   readonly bias: string;
 }
@@ -99,15 +105,24 @@ function attentionInputs(builder: ModelBuilder, shape: TextShape): AttentionInpu
   const target = builder.node('Concat', `${biasAt}/Target4D`, [batch, editor.ints([1]), length, total1], { axis: 0 });
   const bias = builder.node('Expand', `${biasAt}/Expand`, [row, target]);
 
+  const rotary = shape.rope.sections
+    ? { before: axes(builder, shape, shape.rope.sections, batch, length) }
+    : { inside: tables(builder, shape) };
+  return { lastSlots, totalLength, bias, rotary };
+}
+
+function tables(builder: ModelBuilder, shape: TextShape): RotaryTables {
   const { cos, sin } = ropeTables(shape.rope, shape.maxPositions, shape.headDim);
-  const tableDims = [shape.maxPositions, shape.headDim / 2];
-  return {
-    lastSlots,
-    totalLength,
-    bias,
-    cos: builder.table('cos_cache', tableDims, cos),
-    sin: builder.table('sin_cache', tableDims, sin),
-  };
+  const dims = [shape.maxPositions, shape.headDim / 2];
+  return { cos: builder.table('cos_cache', dims, cos), sin: builder.table('sin_cache', dims, sin) };
+}
+
+/** cos and sin of this run's tokens by time, height and width. */
+function axes(builder: ModelBuilder, shape: TextShape, sections: readonly number[], batch: string, length: string): AxialRotary {
+  const path = '/model/rotary_emb';
+  const values = axisFrequencies(ropeFrequencies(shape.rope, shape.headDim), axesOfPairs(sections), NUM_AXES);
+  const positions = builder.cast(`${path}/Cast`, 'position_ids', DataType.FLOAT);
+  return axialRotary(builder, path, positions, { values, numAxes: NUM_AXES }, batch, length);
 }
 
 /** The residual stream x + delta and its RMS norm. */
@@ -139,11 +154,16 @@ async function attend(builder: ModelBuilder, shape: TextShape, layer: number, x:
   const from = `language_model.layers.${layer}.self_attn`;
   const project = (name: string, heads: number): Promise<string> =>
     builder.linear(`${path}/${name}`, x, { source: `${from}.${name}`, N: heads * headDim, K: hidden, bias: qkvBias });
-  const query = await project('q_proj', numHeads);
-  const key = await project('k_proj', numKvHeads);
+  let query = await project('q_proj', numHeads);
+  let key = await project('k_proj', numKvHeads);
   const value = await project('v_proj', numKvHeads);
+  const { lastSlots, totalLength, rotary, bias } = attention;
+  if ('before' in rotary) {
+    query = turn(builder, `${path}/q_rotary`, query, rotary.before);
+    key = turn(builder, `${path}/k_rotary`, key, rotary.before);
+  }
+  const { cos, sin } = 'inside' in rotary ? rotary.inside : { cos: '', sin: '' };
   const past = ['key', 'value'].map((side) => `past_key_values.${layer}.${side}`);
-  const { lastSlots, totalLength, cos, sin, bias } = attention;
   builder.contrib(
     'GroupQueryAttention',
     `${path}/GroupQueryAttention`,
@@ -155,7 +175,7 @@ async function attend(builder: ModelBuilder, shape: TextShape, layer: number, x:
       scale: float(1 / Math.sqrt(headDim)),
       local_window_size: -1,
       softcap: float(0),
-      do_rotary: 1,
+      do_rotary: cos ? 1 : 0,
       rotary_interleaved: 0,
     },
   );

@@ -1,4 +1,4 @@
-/** A Hugging Face LLaVA checkpoint, or random weights, into the folder layout of transformers.js, in any precision. */
+/** A Hugging Face checkpoint (LLaVA, Qwen2-VL), or random weights, into the folder layout of transformers.js, in any precision. */
 export {
   type ConvertOptions,
   type ConvertProgress,

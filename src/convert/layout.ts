@@ -2,6 +2,7 @@
 import type { BuildOptions } from './builder.ts';
 import { Fields } from './fields.ts';
 import { llavaLayout } from './llava/layout.ts';
+import { qwen2VlLayout, refuseQwen25Vl } from './qwen2vl/layout.ts';
 import type { TextShape } from './text-config.ts';
 import type { WrittenModel } from './weights-writer.ts';
 
@@ -18,7 +19,7 @@ export interface Layout {
   writeProcessor(from: string, to: string): void;
 }
 
-const LAYOUTS = { llava: llavaLayout } as const satisfies Record<string, (root: Fields) => Layout>;
+const LAYOUTS = { llava: llavaLayout, qwen2_vl: qwen2VlLayout } as const satisfies Record<string, (root: Fields) => Layout>;
 const MODEL_TYPES = Object.keys(LAYOUTS) as (keyof typeof LAYOUTS)[];
 
 /**
@@ -28,5 +29,6 @@ const MODEL_TYPES = Object.keys(LAYOUTS) as (keyof typeof LAYOUTS)[];
  */
 export function readLayout(config: unknown, file = 'config.json'): Layout {
   const root = new Fields(config, file);
+  if (root.raw('model_type').value === 'qwen2_5_vl') refuseQwen25Vl(root);
   return LAYOUTS[root.oneOf('model_type', MODEL_TYPES)](root);
 }

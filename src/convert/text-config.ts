@@ -36,6 +36,8 @@ export interface TextDefaults {
   readonly theta: number;
   /** Biases that are not in config.json: of query, key and value in Qwen2. Undefined: `attention_bias` and `mlp_bias` say. */
   readonly qkvBias?: true;
+  /** The decoder turns by three axes; this is its usual `mrope_section`. */
+  readonly sections?: readonly number[];
 }
 
 /** @throws {AttentionPackError} for an activation, rope scaling or attention we cannot convert, with the ones we can. */
@@ -54,6 +56,11 @@ export function readText(fields: Fields, modelType: string, defaults: TextDefaul
   if (headDim % 16 !== 0) {
     throw new AttentionPackError(`${fields.where}: head_dim is ${headDim}; GroupQueryAttention of ONNX Runtime needs a multiple of 16`);
   }
+  if (fields.has('layer_types')) {
+    const { value, where } = fields.raw('layer_types');
+    const other = Array.isArray(value) ? value.find((type) => type !== 'full_attention') : value;
+    if (other !== undefined) throw new AttentionPackError(`${where} has ${JSON.stringify(other)}; only full_attention is converted`);
+  }
   const maxPositions = fields.count('max_position_embeddings', defaults.maxPositions);
   const attentionBias = !defaults.qkvBias && fields.boolean('attention_bias', false);
   return {
@@ -67,7 +74,7 @@ export function readText(fields: Fields, modelType: string, defaults: TextDefaul
     vocab: fields.count('vocab_size', defaults.vocab),
     epsilon: fields.number('rms_norm_eps', defaults.epsilon),
     maxPositions,
-    rope: readRope(fields, { maxPositions, theta: defaults.theta }),
+    rope: readRope(fields, { maxPositions, headDim, theta: defaults.theta, sections: defaults.sections }),
     qkvBias: attentionBias || defaults.qkvBias === true,
     outputBias: attentionBias,
     mlpBias: !defaults.qkvBias && fields.boolean('mlp_bias', false),

@@ -26,11 +26,13 @@ export interface WeightSource {
  *
  * - `language_model.model.layers.0…`, `model.language_model.layers.0…` -> `language_model.layers.0…`
  * - `language_model.lm_head.weight`, `lm_head.weight` -> `lm_head.weight`
- * - `vision_tower.vision_model.…`, `model.vision_tower.…` -> `vision_tower.…`
+ * - `model.layers.0…`, `model.embed_tokens…`, `model.norm…` (Qwen2-VL of transformers 4) -> `language_model.layers.0…`, …
+ * - `vision_tower.vision_model.…`, `model.vision_tower.…` -> `vision_tower.…`; `model.visual.…` -> `visual.…`
  * - `model.multi_modal_projector.…` -> `multi_modal_projector.…`
  */
 export function canonicalName(name: string): string {
   return name
+    .replace(/^model\.(?=(layers|embed_tokens|norm)\.)/, 'language_model.')
     .replace(/^model\./, '')
     .replace(/^language_model\.model\./, 'language_model.')
     .replace(/^language_model\.lm_head\./, 'lm_head.')

@@ -40,7 +40,7 @@ export function readGolden(kind: string): Golden {
   return golden;
 }
 
-type Values = Readonly<Record<string, ort.Tensor>>;
+export type Values = Readonly<Record<string, ort.Tensor>>;
 
 export const int64 = (values: readonly number[], dims: readonly number[]): ort.Tensor =>
   new ort.Tensor('int64', BigInt64Array.from(values.map(BigInt)), [...dims]);
@@ -72,8 +72,10 @@ export class ConvertedModel {
     );
   }
 
-  async imageFeatures(pixels: Float32Array): Promise<Float32Array> {
-    const { image_features: features } = await this.vision.run({ pixel_values: float32(pixels, [2, 3, 24, 24]) });
+  /** @param feeds the vision encoder's inputs, or two pictures of the LLaVA fixtures. */
+  async imageFeatures(feeds: Float32Array | Values): Promise<Float32Array> {
+    const inputs = feeds instanceof Float32Array ? { pixel_values: float32(feeds, [2, 3, 24, 24]) } : feeds;
+    const { image_features: features } = await this.vision.run(inputs);
     return features?.data as Float32Array;
   }
 
@@ -91,13 +93,14 @@ export class ConvertedModel {
     return tensor;
   }
 
-  /** One decoder step over `embeds`, after `past` (the outputs of the step before). */
-  async step(embeds: ort.Tensor, mask: readonly number[], past?: Values, numLogits = 0): Promise<Values> {
+  /** One decoder step over `embeds`, after `past` (the outputs of the step before). `positions` [3, B, N] are for decoders that take them. */
+  async step(embeds: ort.Tensor, mask: readonly number[], past?: Values, numLogits = 0, positions?: ort.Tensor): Promise<Values> {
     const [batch = 1] = embeds.dims;
     const feeds: Record<string, ort.Tensor> = {
       inputs_embeds: embeds,
       attention_mask: int64(mask, [batch, mask.length / batch]),
       num_logits_to_keep: int64([numLogits], []),
+      ...(positions && { position_ids: positions }),
     };
     for (const input of this.decoder.inputMetadata) {
       if (!input.isTensor || !input.name.startsWith('past_key_values')) continue;
