@@ -72,6 +72,21 @@ export function folderOrId(model: string): string {
   return existsSync(model) ? path.resolve(model) : model;
 }
 
+/**
+ * Turns what transformers.js throws for a model it cannot find or load into one line.
+ *
+ * @throws {AttentionPackError} naming the model and the reason
+ */
+export async function explained<T>(model: string, load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    if (cause instanceof AttentionPackError) throw cause;
+    const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new AttentionPackError(`model '${model}' could not be loaded: ${reason}`, { cause });
+  }
+}
+
 /** Travels with the session options through transformers.js to {@link createChanged}. */
 const REQUEST: unique symbol = Symbol('attentionpack');
 

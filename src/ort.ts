@@ -15,3 +15,6 @@ export const InferenceSession: typeof OnnxRuntime.InferenceSession = ort.Inferen
 export type InferenceSession = OnnxRuntime.InferenceSession;
 export type SessionOptions = OnnxRuntime.InferenceSession.SessionOptions;
 export type ValueMetadata = OnnxRuntime.InferenceSession.ValueMetadata;
+
+/** Version of the runtime, as its Node package says. */
+export const RUNTIME_VERSION: string = ort.env.versions.node ?? ort.env.versions.common;

@@ -1,34 +1,21 @@
 /**
  * `npm run bench -- loyalty`: what each packing keeps of the dense model's answers, against the bytes it takes, on the embedded model.
  *
- * Forty contexts of four pictures with seven questions each (models/pack-mha/eval). Loyalty is teacher-forced over the dense greedy answers,
- * the first answer token included; task accuracy is exact match with the expected answer, paired with the dense cache.
+ * Loyalty is teacher-forced over the dense greedy answers, the first answer token included; task accuracy is exact match with the expected answer,
+ * paired with the dense cache.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { PreTrainedModel, Processor } from '@huggingface/transformers';
-import { dtypeOption, EMBEDDED_MODEL, loadDense, loadPacked, PACKAGE_ROOT, readImages } from '../../src/cli/models.ts';
+import { dtypeOption, EMBEDDED_MODEL, PACKAGE_ROOT } from '../../src/cli/models.ts';
 import { Progress, printJson, printTable } from '../../src/cli/output.ts';
-import { askDense, askPacked, decode, measureLoyalty, type Reference } from '../../src/compare.ts';
-import { type Agreement, meanAgreement } from '../../src/loyalty.ts';
-import type { PackedModel } from '../../src/state.ts';
+import { assert } from '../../src/errors.ts';
+import { type Evaluation, evaluate } from '../../src/eval/run.ts';
+import { DENSE } from '../../src/eval/settings.ts';
 import { loyaltySvg } from './plot.ts';
-import { GRAPHS, graphOptions, type Setting, settingsOf } from './settings.ts';
+import { PACKINGS, type Packing, settingOf } from './settings.ts';
+import { embeddedTask } from './task.ts';
 
-interface EvalFile {
-  readonly contexts: readonly {
-    readonly images: readonly string[];
-    readonly questions: readonly { readonly type: string; readonly question: string; readonly answer: string }[];
-  }[];
-}
-
-interface Context {
-  readonly reference: Reference;
-  readonly expected: readonly string[];
-  readonly denseRight: readonly boolean[];
-}
-
-export interface LoyaltyRow extends Setting {
+export interface LoyaltyRow extends Packing {
   readonly visualCompression: number;
   readonly compression: number;
   readonly top1: number;
@@ -38,8 +25,6 @@ export interface LoyaltyRow extends Setting {
   readonly accuracy: number;
 }
 
-const MAX_NEW_TOKENS = 48;
-
 export interface LoyaltyOptions {
   readonly json: boolean;
   /** Only the first contexts, for a quick look. Default: all. */
@@ -47,101 +32,43 @@ export interface LoyaltyOptions {
 }
 
 export async function loyaltySuite({ json, contexts: limit }: LoyaltyOptions): Promise<void> {
-  const folder = path.join(EMBEDDED_MODEL, 'eval');
-  const file = JSON.parse(readFileSync(path.join(folder, 'eval.json'), 'utf8')) as EvalFile;
   const progress = new Progress();
-  const dtype = dtypeOption(EMBEDDED_MODEL, undefined);
-  const dense = await loadDense(EMBEDDED_MODEL, dtype);
-  const rows: LoyaltyRow[] = [];
-  let contexts: Context[] | undefined;
-  for (const [g, graph] of GRAPHS.entries()) {
-    const { packed, processor } = await loadPacked(EMBEDDED_MODEL, { ...dtype, ...graphOptions(graph) });
-    contexts ??= await readContexts(dense, processor, folder, file.contexts.slice(0, limit), progress);
-    const settings = settingsOf(graph);
-    for (const [s, setting] of settings.entries()) {
-      progress.update(`graph ${g + 1} of ${GRAPHS.length}, setting ${s + 1} of ${settings.length}`);
-      rows.push(await measure(packed, processor, contexts, setting));
-    }
-    await packed.dispose();
-  }
-  await dense.dispose();
+  const evaluation = await evaluate(EMBEDDED_MODEL, {
+    tasks: [embeddedTask()],
+    cache: [DENSE, ...PACKINGS.map(settingOf)],
+    load: dtypeOption(EMBEDDED_MODEL, undefined),
+    ...(limit !== undefined && { limit }),
+    onProgress: ({ done, total, setting }) => progress.update(`${done} of ${total}  ${setting}`),
+  });
   progress.done();
-  const denseAccuracy = share((contexts ?? []).flatMap((context) => context.denseRight));
-  report(rows, denseAccuracy);
+  const rows = PACKINGS.map((packing) => rowOf(evaluation, packing));
+  const dense = evaluation.rows.find(({ setting }) => setting === DENSE.name);
+  assert(dense, 'the dense cache is always measured');
+  report(rows, dense.score.mean);
   const result = {
     suite: 'loyalty',
     model: path.basename(EMBEDDED_MODEL),
-    date: new Date().toISOString().slice(0, 10),
-    contexts: contexts?.length ?? 0,
-    denseAccuracy,
+    date: evaluation.run.date.slice(0, 10),
+    contexts: dense.score.numContexts,
+    denseAccuracy: dense.score.mean,
     rows,
   };
   if (limit === undefined) await save(result);
   if (json) printJson(result);
 }
 
-async function readContexts(
-  dense: PreTrainedModel,
-  processor: Processor,
-  folder: string,
-  contexts: EvalFile['contexts'],
-  progress: Progress,
-): Promise<Context[]> {
-  const read: Context[] = [];
-  for (const [i, context] of contexts.entries()) {
-    progress.update(`dense answers, context ${i + 1} of ${contexts.length}`);
-    const images = await readImages(context.images.map((image) => path.join(folder, image)));
-    const reference = await askDense(
-      dense,
-      processor,
-      images,
-      context.questions.map((entry) => entry.question),
-      MAX_NEW_TOKENS,
-    );
-    const expected = context.questions.map((entry) => entry.answer);
-    read.push({ reference, expected, denseRight: reference.questions.map(({ answer }, q) => decode(processor, answer) === expected[q]) });
-  }
-  return read;
-}
-
-async function measure(
-  packed: PreTrainedModel & PackedModel,
-  processor: Processor,
-  contexts: readonly Context[],
-  setting: Setting,
-): Promise<LoyaltyRow> {
-  const options = { rank: setting.rank, basisPer: setting.basisPer };
-  const agreements: Agreement[] = [];
-  const matches: number[] = [];
-  const right: boolean[] = [];
-  let bytes = { visual: 0, total: 0 };
-  for (const { reference, expected, denseRight } of contexts) {
-    const loyalty = await measureLoyalty(packed, reference, options);
-    agreements.push(loyalty.agreement);
-    matches.push(loyalty.answerMatch);
-    bytes = { visual: loyalty.report.visualCompression, total: loyalty.report.compression };
-    // All tokens predicted means the same answer; only the others have to be generated.
-    if (loyalty.answerMatch === 1) right.push(...denseRight);
-    else {
-      const { answers } = await askPacked(packed, reference, options, MAX_NEW_TOKENS);
-      right.push(...answers.map((answer, q) => decode(processor, answer) === expected[q]));
-    }
-  }
-  const { top1, kl, tokens } = meanAgreement(agreements);
+function rowOf({ rows, refused }: Evaluation, packing: Packing): LoyaltyRow {
+  const { name } = settingOf(packing);
+  const row = rows.find(({ setting }) => setting === name);
+  assert(row, `${name} was refused: ${refused.find(({ setting }) => setting === name)?.reason}`);
+  const { bytes, loyalty, score } = row;
   return {
-    ...setting,
-    visualCompression: bytes.visual,
-    compression: bytes.total,
-    top1,
-    kl,
-    tokens,
-    answerMatch: share(matches),
-    accuracy: share(right),
+    ...packing,
+    visualCompression: bytes.visualCompression,
+    compression: bytes.compression,
+    ...loyalty,
+    accuracy: score.mean,
   };
-}
-
-function share(values: readonly (number | boolean)[]): number {
-  return values.length ? values.reduce<number>((sum, value) => sum + Number(value), 0) / values.length : 0;
 }
 
 function report(rows: readonly LoyaltyRow[], denseAccuracy: number): void {

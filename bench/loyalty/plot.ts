@@ -1,9 +1,9 @@
 /** The curve: visual compression against loyalty, one line per kind of packing, as SVG. */
 import * as vega from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
-import { curveOf, type Setting } from './settings.ts';
+import { curveOf, type Packing } from './settings.ts';
 
-export interface Point extends Setting {
+export interface Point extends Packing {
   readonly visualCompression: number;
   readonly top1: number;
 }

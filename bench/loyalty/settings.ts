@@ -1,16 +1,17 @@
 /** The packings whose loyalty is measured: rotary mode x shared or own basis x rank, each at the smallest element types that cost no quality. */
-import type { BasisPer, PackedOptions } from '../../src/options.ts';
+import type { CacheSetting } from '../../src/eval/settings.ts';
+import { parseSetting } from '../../src/eval/settings.ts';
+import type { BasisPer } from '../../src/options.ts';
 import type { RotaryMode } from '../../src/shape.ts';
 
-export interface Setting {
+export interface Packing {
   readonly rotary: RotaryMode;
   readonly basisPer: BasisPer;
   readonly codes: 'float16' | 'int8';
   readonly rank: number;
 }
 
-/** Graphs to load: element types and rotary mode are fixed in a graph, the rest is the cache's. */
-export const GRAPHS: readonly Pick<Setting, 'rotary' | 'codes'>[] = [
+const GRAPHS: readonly Pick<Packing, 'rotary' | 'codes'>[] = [
   { rotary: 'rotate-late', codes: 'float16' },
   { rotary: 'post-rope', codes: 'float16' },
   { rotary: 'post-rope', codes: 'int8' },
@@ -22,16 +23,15 @@ const RANKS: Readonly<Record<BasisPer, readonly number[]>> = {
   context: [2, 4, 8, 16, 32],
 };
 
-/** Packings of one graph. */
-export function settingsOf(graph: Pick<Setting, 'rotary' | 'codes'>): Setting[] {
-  return (['image', 'context'] as const).flatMap((basisPer) => RANKS[basisPer].map((rank) => ({ ...graph, basisPer, rank })));
+export const PACKINGS: readonly Packing[] = GRAPHS.flatMap((graph) =>
+  (['image', 'context'] as const).flatMap((basisPer) => RANKS[basisPer].map((rank) => ({ ...graph, basisPer, rank }))),
+);
+
+export function settingOf({ rotary, basisPer, codes, rank }: Packing): CacheSetting {
+  return parseSetting(`packed:rank=${rank},rotary=${rotary},codes=${codes},basis=float16,basis-per=${basisPer}`);
 }
 
-export function graphOptions({ rotary, codes }: Pick<Setting, 'rotary' | 'codes'>): PackedOptions {
-  return { rotary, codes, basis: 'float16' };
-}
-
-/** Name of the curve a setting lies on. */
-export function curveOf({ rotary, basisPer, codes }: Setting): string {
+/** Name of the curve a packing lies on. */
+export function curveOf({ rotary, basisPer, codes }: Packing): string {
   return `${rotary}, basis per ${basisPer}, ${codes} codes`;
 }

@@ -13,7 +13,7 @@ import {
 } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { AttentionPackError } from '../errors.ts';
-import { folderOrId, type LoadOptions } from '../hook.ts';
+import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
 import type { PackedOptions } from '../options.ts';
 import type { PackedModel } from '../state.ts';
@@ -50,7 +50,7 @@ export interface LoadedModels {
 export async function loadPacked(model: string, options: PackedOptions & LoadOptions): Promise<LoadedModels> {
   env.logLevel = LogLevel.ERROR;
   checkModel(model);
-  return explain(model, async () => ({
+  return explained(model, async () => ({
     processor: await AutoProcessor.from_pretrained(folderOrId(model)),
     packed: await packed(AutoModelForImageTextToText, model, options),
   }));
@@ -58,7 +58,7 @@ export async function loadPacked(model: string, options: PackedOptions & LoadOpt
 
 /** The same weights in a stock model of transformers.js. */
 export async function loadDense(model: string, options: LoadOptions): Promise<PreTrainedModel> {
-  return explain(model, () => AutoModelForImageTextToText.from_pretrained(folderOrId(model), options as never));
+  return explained(model, () => AutoModelForImageTextToText.from_pretrained(folderOrId(model), options as never));
 }
 
 /** dtype for the embedded model or as asked; others follow transformers.js's default. */
@@ -91,7 +91,7 @@ function configuredDtype(model: string): string | undefined {
 }
 
 /** A path that is not there would otherwise be asked for at a hub. */
-function checkModel(model: string): void {
+export function checkModel(model: string): void {
   if (existsSync(model)) {
     if (!statSync(model).isDirectory())
       throw new AttentionPackError(`${model} is a file; give the folder that holds config.json and onnx/`);
@@ -101,17 +101,6 @@ function checkModel(model: string): void {
       );
   } else if (!/^[\w.-]+\/[\w.-]+$/.test(model) || model.startsWith('.')) {
     throw new AttentionPackError(`model '${model}' is neither a folder nor an id of the form owner/name`);
-  }
-}
-
-/** Turns what transformers.js throws for a model it cannot find or load into one line. */
-async function explain<T>(model: string, load: () => Promise<T>): Promise<T> {
-  try {
-    return await load();
-  } catch (cause) {
-    if (cause instanceof AttentionPackError) throw cause;
-    const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
-    throw new AttentionPackError(`model '${model}' could not be loaded: ${reason}`, { cause });
   }
 }
 

@@ -1,0 +1,146 @@
+/** Cache settings as `--cache` names them: ways to hold a context that are measured side by side. */
+import { AttentionPackError } from '../errors.ts';
+import { BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, type Ranks } from '../options.ts';
+import { SCALES, type Scales } from '../passes/quantised-cache.ts';
+import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
+
+/** One way to hold a context. Names are unique and canonical: the same setting always has the same one. */
+export type CacheSetting =
+  | { readonly kind: 'dense'; readonly name: string; readonly dtype?: 'fp32'; readonly halfResolution?: boolean }
+  | { readonly kind: 'quantised'; readonly name: string; readonly bits: 8 | 4; readonly scales: Scales }
+  | { readonly kind: 'packed'; readonly name: string; readonly options: PackedOptions };
+
+/** The setting all others are held against, and always measured. */
+export const DENSE = { kind: 'dense', name: 'dense' } as const satisfies CacheSetting;
+
+/** Every name with what it means, as `--help` and reports print it. */
+export const SETTINGS: Readonly<Record<string, string>> = {
+  dense: 'transformers.js as it is; all others are paired with it',
+  'dense-fp32': "the same in float32 weights: the noise floor of the weights' precision",
+  'dense-fp16':
+    'the dense cache held in float16, nothing packed: the noise floor of a float16 cache, and the size compression is counted from',
+  'half-resolution':
+    'the dense cache of pictures with half as many pixels a side: as many tokens with less in them, or fewer tokens where size decides',
+  int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
+  int4: "ONNX Runtime's own 4-bit cache; likewise",
+  packed:
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, window, basis-per, compact-at, sink, recent, chunk, seed',
+};
+
+/** What is measured unless told otherwise. */
+export const DEFAULT_SETTINGS = 'dense,int8,int4,packed';
+
+/** Nothing an image brings is older than this: it stays dense. */
+const NEVER = 2 ** 30;
+
+/**
+ * Settings from text such as `dense,int8,packed:8,packed:rank=64/32,rotary=post-rope`: a part with `=` and no setting's name before it belongs to the
+ * setting before it. Dense comes first, named or not.
+ *
+ * @throws {AttentionPackError} for unknown names and values, and for a setting given twice
+ */
+export function parseSettings(text: string): CacheSetting[] {
+  const items: string[] = [];
+  for (const part of text.split(',').map((item) => item.trim())) {
+    const last = items.at(-1);
+    if (/^[a-z-]+=/.test(part) && last !== undefined) items[items.length - 1] = `${last}${last.includes(':') ? ',' : ':'}${part}`;
+    else items.push(part);
+  }
+  const settings = items.map(parseSetting);
+  const twice = settings.find(({ name }, i) => settings.findIndex((other) => other.name === name) < i);
+  if (twice) throw new AttentionPackError(`cache setting '${twice.name}' is given twice; leave one out`);
+  return [DENSE, ...settings.filter(({ name }) => name !== DENSE.name)];
+}
+
+/** @throws {AttentionPackError} for an unknown name or value */
+export function parseSetting(text: string): CacheSetting {
+  const [name = '', rest] = splitOnce(text, ':');
+  const given = rest === undefined ? [] : rest.split(',').map((part) => splitOnce(part, '='));
+  switch (name) {
+    case 'dense':
+      return plain(text, given, DENSE);
+    case 'dense-fp32':
+      return plain(text, given, { kind: 'dense', name, dtype: 'fp32' });
+    case 'dense-fp16':
+      return plain(text, given, { kind: 'packed', name, options: { window: 'float16', rotary: 'post-rope', recent: NEVER } });
+    case 'half-resolution':
+      return plain(text, given, { kind: 'dense', name, halfResolution: true });
+    case 'int8':
+    case 'int4':
+      return quantised(text, name, given);
+    case 'packed':
+      return packedSetting(text, given);
+    default:
+      throw new AttentionPackError(`'${text}' is not a cache setting; use ${Object.keys(SETTINGS).join(', ')}`);
+  }
+}
+
+type Given = readonly (readonly [string, string?])[];
+
+function plain(text: string, given: Given, setting: CacheSetting): CacheSetting {
+  if (given.length) throw new AttentionPackError(`cache setting '${setting.name}' takes no options; got '${text}'`);
+  return setting;
+}
+
+function quantised(text: string, name: 'int8' | 'int4', given: Given): CacheSetting {
+  let scales: Scales = 'channel';
+  for (const [key, value] of given) {
+    if (key !== 'scales' || value === undefined)
+      throw new AttentionPackError(`'${text}': ${name} takes scales=${SCALES.join(' or scales=')}; got '${key}'`);
+    scales = oneOf(`${name}:scales`, value, SCALES);
+  }
+  return { kind: 'quantised', name: scales === 'channel' ? name : `${name}:scales=${scales}`, bits: name === 'int8' ? 8 : 4, scales };
+}
+
+/** How each option of `packed` is read; the words of the command line. */
+const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => PackedOptions>> = {
+  rank: (value, where) => ({ rank: ranks(value, where) }),
+  rotary: (value, where) => ({ rotary: oneOf(where, value, ROTARY_MODES) }),
+  codes: (value, where) => ({ codes: oneOf(where, value, CODE_TYPES) }),
+  basis: (value, where) => ({ basis: oneOf(where, value, BASIS_TYPES) }),
+  window: (value, where) => ({ window: oneOf(where, value, WINDOW_TYPES) }),
+  'basis-per': (value, where) => ({ basisPer: oneOf(where, value, BASIS_PER) }),
+  'compact-at': (value, where) => ({ compactAt: oneOf(where, value, COMPACT_AT) }),
+  sink: (value, where) => ({ sink: whole(value, where, 0) }),
+  recent: (value, where) => ({ recent: whole(value, where, 0) }),
+  chunk: (value, where) => ({ chunk: whole(value, where, 1) }),
+  seed: (value, where) => ({ seed: whole(value, where, 0) }),
+};
+
+function packedSetting(text: string, given: Given): CacheSetting {
+  const values = new Map<string, string>();
+  for (const [key, value] of given) {
+    const [option, said] = value === undefined ? ['rank', key] : [key, value];
+    if (!Object.hasOwn(PACKED_OPTIONS, option))
+      throw new AttentionPackError(`'${text}': packed has no option '${option}'; it has ${Object.keys(PACKED_OPTIONS).join(', ')}`);
+    if (values.has(option)) throw new AttentionPackError(`'${text}': ${option} is given twice`);
+    values.set(option, said);
+  }
+  const options = Object.assign({}, ...[...values].map(([key, value]) => PACKED_OPTIONS[key]?.(value, `packed:${key}`))) as PackedOptions;
+  return { kind: 'packed', name: packedName(values), options };
+}
+
+/** Options in the order of the table; a rank alone goes without its name. */
+function packedName(values: ReadonlyMap<string, string>): string {
+  const parts = Object.keys(PACKED_OPTIONS).flatMap((key) => {
+    const value = values.get(key);
+    return value === undefined ? [] : [key === 'rank' ? value : `${key}=${value}`];
+  });
+  return parts.length ? `packed:${parts.join(',')}` : 'packed';
+}
+
+function ranks(text: string, where: string): number | Ranks {
+  const [keys = '', values] = splitOnce(text, '/');
+  const first = whole(keys, where, 1);
+  return values === undefined ? first : { keys: first, values: whole(values, where, 1) };
+}
+
+function whole(text: string, where: string, least: number): number {
+  if (!/^\d+$/.test(text) || Number(text) < least) throw new AttentionPackError(`${where} takes a whole number >= ${least}; got '${text}'`);
+  return Number(text);
+}
+
+function splitOnce(text: string, separator: string): [string, string?] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + separator.length)];
+}
