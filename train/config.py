@@ -1,73 +1,103 @@
-"""Every dial of the recipe in one place: sizes, minutes, seed and the scratch folder."""
+"""Every dial of the recipe in one place: model, size, minutes, seed, device and the scratch folder."""
 
+import argparse
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-IMAGE_SIZE = 64
+MODELS = ("pack-mha", "pack-gqa")
 PATCH_SIZE = 8
-TOKENS_PER_IMAGE = (IMAGE_SIZE // PATCH_SIZE) ** 2
-
-TRAINING_STYLES = ("twemoji", "noto", "fluent-emoji-flat", "openmoji")
-HELD_OUT_STYLE = "emojione"
-STYLES = TRAINING_STYLES + (HELD_OUT_STYLE,)
-
-LICENCES = {
-    "twemoji": "CC-BY-4.0",
-    "noto": "Apache-2.0",
-    "fluent-emoji-flat": "MIT",
-    "openmoji": "CC-BY-SA-4.0",
-    "emojione": "CC-BY-4.0",
-}
+# Picture sides of pack-mha; pack-gqa takes any multiple of 16 in its range.
+IMAGE_SIZE = 64
+SMALLEST, LARGEST = 64, 160
 
 
 @dataclass(frozen=True)
 class Config:
-    seed: int = 20
+    model: str = "pack-mha"
+    size: str = "v1"
+    device: str = "cpu"
     threads: int = 2
+    seed: int = 20
 
-    # Tower (SigLIP vision model)
+    # Tower: one shape for both layouts, so that pack-gqa's may start from pack-mha's weights.
     tower_hidden: int = 192
     tower_layers: int = 6
     tower_heads: int = 6
-    tower_minutes: float = 24.0
-    tower_batch: int = 128
+    tower_minutes: float = 20.0
+    # Patches of one step: 128 pictures of 64 x 64.
+    tower_patches: int = 8192
     tower_lr: float = 1e-3
     tower_muon_lr: float = 0.015
+    # pack-gqa only: start from pack-mha's tower where that is trained.
+    warm_start: bool = True
 
-    # Cached features
+    # Cached features of this many pictures.
     num_views: int = 60_000
 
-    # Decoder (Llama); heads × 64 = 512 is the key width W
-    hidden: int = 256
+    # Decoder; heads x 64 is the key width W of pack-mha, key_heads x 64 that of pack-gqa.
+    hidden: int = 384
     intermediate: int = 768
     layers: int = 4
     heads: int = 8
+    key_heads: int = 8
     head_dim: int = 64
+    rope_theta: float = 1e6
     decoder_lr: float = 2.5e-3
     decoder_muon_lr: float = 0.015
-    decoder_minutes: float = 48.0
+    decoder_minutes: float = 70.0
+    # Scales the curriculum's batches: more for a device that is idle at two cores' batches.
+    batch_scale: float = 1.0
 
-    # Joint fine-tuning
-    joint_minutes: float = 0.0
-    joint_lr: float = 3e-4
-    joint_muon_lr: float = 0.002
+    @property
+    def folder(self) -> Path:
+        """Scratch of this model and size: .train/<model> for the main size, .train/<model>-<size> for others."""
+        folder = scratch() / (self.model if self.size == "v1" else f"{self.model}-{self.size}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
-SIZES = {
-    "v0": Config(),
+SIZES: dict[str, dict] = {
+    # What two CPU cores train in under two hours.
+    "v1": {},
     # A few minutes in all, to see that every stage runs; the model it makes knows little. Match heads need three layers.
-    "tiny": replace(Config(), tower_hidden=96, tower_layers=3, tower_heads=3, tower_minutes=1.0, num_views=2000, layers=3, decoder_minutes=1.0),
+    "tiny": dict(tower_hidden=96, tower_layers=3, tower_heads=3, tower_minutes=1.0, num_views=2000, layers=3, decoder_minutes=1.0),
+    # About 25 million parameters, for a GPU: --device cuda. Not run yet.
+    "gpu": dict(
+        tower_hidden=256, tower_layers=8, tower_heads=8, tower_minutes=6.0, tower_patches=65536, num_views=200_000,
+        hidden=512, intermediate=1408, layers=6, decoder_minutes=12.0, batch_scale=8.0,
+    ),
+}
+
+# What a layout changes in every size: grouped queries need hidden = heads x head_dim.
+LAYOUTS: dict[str, dict] = {
+    "pack-mha": {},
+    "pack-gqa": dict(key_heads=2, rope_theta=1e5),
 }
 
 
 def load_config() -> Config:
-    """The size is chosen with ATTENTIONPACK_TRAIN_SIZE (default v0)."""
-    return SIZES[os.environ.get("ATTENTIONPACK_TRAIN_SIZE", "v0")]
+    """Reads the command line: --model, --size, --device, --threads, and --minutes for a stage's own budget."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", choices=MODELS, default="pack-mha")
+    parser.add_argument("--size", choices=tuple(SIZES), default="v1")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tower-minutes", type=float)
+    parser.add_argument("--decoder-minutes", type=float)
+    options = parser.parse_args()
+    return make_config(**{name: value for name, value in vars(options).items() if value is not None})
+
+
+def make_config(model: str = "pack-mha", size: str = "v1", **changes) -> Config:
+    config = replace(Config(model=model, size=size), **SIZES[size], **LAYOUTS[model])
+    if model == "pack-gqa":
+        config = replace(config, heads=config.hidden // config.head_dim)
+    return replace(config, **changes)
 
 
 def scratch() -> Path:
-    """Folder for sprites, features, checkpoints and logs: ATTENTIONPACK_TRAIN_SCRATCH (default ./.train)."""
+    """Folder for views, features, checkpoints and logs: ATTENTIONPACK_TRAIN_SCRATCH (default ./.train)."""
     folder = Path(os.environ.get("ATTENTIONPACK_TRAIN_SCRATCH", ".train"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

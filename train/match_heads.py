@@ -1,68 +1,110 @@
-"""Starts one head in two middle layers as a matcher of words and pictures, fitted by ridge regression.
+"""Starts a few heads as matchers, fitted by ridge regression: what gradient descent did not find in 1500 steps (LOG.md).
 
-Each concept gets a random code. Queries are fitted so that a question's concept token gives its code, keys so that image
-tokens give the code of what they show and all other tokens give zero. Left to gradient descent, this match was not found
-in 1500 steps (LOG.md); from here, it is refined and its value is learned in about 150.
+Layer 0: image tokens look at the number that stands before them. Layers 1 and 2: a word of a question looks at the image tokens
+that show it, and a number of a question at the tokens of the image that carries it. Each thing and number gets a random code; queries are fitted to
+give the code of what is asked for, keys the code of what is shown, and zero elsewhere. From here, training refines them.
 """
 
 import torch
-from transformers import LlavaForConditionalGeneration
 
-LAYERS = (1, 2)
-HEAD = 0
-NUM_BATCHES = 12
-# Rotary pairs that turn slowly enough to agree over hundreds of positions: 20…31 of 32, each a (low, high) dimension.
-SLOW_PAIRS = range(20, 32)
+from .config import Config
+from .decoder_forward import DecoderForward, norm
+from .writer import NOTHING, Batch
+
+NUM_BATCHES = 16
+# Rotary pairs, each a (low, high) dimension of 64. Slow ones agree over the whole context; near ones tell the number just before an
+# image from those before. Qwen2-VL's first eight pairs turn with time, of which a still picture is one step.
+SLOW_PAIRS = range(22, 32)
+NEAR_PAIRS = {"pack-mha": range(9, 15), "pack-gqa": range(3, 8)}
+# Heads: (query head, key head) of things and of numbers. pack-gqa has two key heads, pack-mha one for each query head.
+HEADS = {"pack-mha": ((0, 0), (1, 1)), "pack-gqa": ((0, 0), (3, 1))}
+MATCH_LAYERS = (1, 2)
 QUERY_GAIN, KEY_GAIN = 15.0, 28.0
+READER_GAIN = 10.0
 
 
 @torch.no_grad()
-def set_match_heads(model: LlavaForConditionalGeneration, batches: list, name_ids: list[list[int]]) -> dict[str, torch.Tensor]:
-    """New values of the four weights changed, by parameter name, in f32.
-
-    `batches` — (ids [B, S], hints [B, S], projected [images, tokens, hidden], concepts [images]) each.
-    """
-    head_dim = model.config.text_config.head_dim
-    half = head_dim // 2
-    slow = torch.tensor([*SLOW_PAIRS, *(pair + half for pair in SLOW_PAIRS)])
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.nn.functional.normalize(torch.randn(len(name_ids), len(slow), generator=generator), dim=-1)
-
-    states = {layer: [] for layer in LAYERS}
-    query_codes, key_codes = [], []
-    for ids, hints, projected, concepts in batches:
-        image = ids == model.config.image_token_index
-        embedded = model.get_input_embeddings()(ids).masked_scatter(image[..., None], projected.flatten(0, 1))
-        hidden = model.model.language_model(inputs_embeds=embedded, output_hidden_states=True, use_cache=False).hidden_states
-        for layer in LAYERS:
-            normed = model.model.language_model.layers[layer].input_layernorm(hidden[layer])
-            states[layer].append(normed.flatten(0, 1).float())
-        key_code = torch.zeros(*ids.shape, len(slow))
-        key_code[image] = codes[concepts].repeat_interleave(projected.shape[1], 0)
-        query_code = torch.zeros_like(key_code)
-        for row, position in (hints >= 0).nonzero().tolist():
-            query_code[row, position] = codes[concept_before(ids[row, : position + 1].tolist(), name_ids)]
-        key_codes.append(key_code.flatten(0, 1))
-        query_codes.append(query_code.flatten(0, 1))
-
+def set_number_reader(config: Config, model, batches: list, forward: DecoderForward) -> dict[str, torch.Tensor]:
+    """New weights, by name, with which layer 0 brings an image's number to its tokens. `batches` — (Batch, embedded [B, S, hidden])."""
+    head, key_head = HEADS[config.model][1]
+    pairs = torch.tensor(list(NEAR_PAIRS[config.model]))
+    layer, prefix = model.model.language_model.layers[0], "model.language_model.layers.0.self_attn"
+    x, queries, keys = [], [], []
+    for batch, embedded in batches:
+        x.append(norm(embedded, layer.input_layernorm.weight).flatten(0, 1).float().cpu())
+        image = torch.from_numpy(batch.shown_number != NOTHING)
+        queries.append(image.flatten().float())
+        # The number itself, not what stands between it and the image.
+        keys.append(torch.from_numpy(number_tokens(batch)).flatten().float())
+    x, queries, keys = torch.cat(x), torch.cat(queries), torch.cat(keys)
+    ones = torch.ones(1, len(pairs)) / len(pairs) ** 0.5
+    everywhere = torch.ones(len(x))
     changed = {}
-    for layer in LAYERS:
-        x = torch.cat(states[layer])  # [N, hidden]
-        words, images = torch.cat(query_codes), torch.cat(key_codes)
-        # What other tokens ask is nearly free; what they offer must be zero, or words would match themselves.
-        weight = torch.where(words.norm(dim=1) > 0, 1.0, 0.02)
-        fits = {
-            "q_proj": QUERY_GAIN * ridge(x, words, weight, 3.0),
-            "k_proj": KEY_GAIN * ridge(x, images, torch.ones(len(x)), 30.0),
-        }
-        for part, fit in fits.items():
-            name = f"model.language_model.layers.{layer}.self_attn.{part}.weight"
-            value = model.get_parameter(name).float().clone()
-            rows = torch.zeros(head_dim, value.shape[1])
-            rows[slow] = fit
-            value[HEAD * head_dim : (HEAD + 1) * head_dim] = rows
-            changed[name] = value
+    for part, at, gain, target, penalty in (("q_proj", head, QUERY_GAIN, queries, 3.0), ("k_proj", key_head, KEY_GAIN, keys, 30.0)):
+        rows = torch.zeros(config.head_dim, config.hidden)
+        rows[pairs] = gain * ridge(x, target[:, None] * ones, everywhere, penalty)
+        changed[f"{prefix}.{part}.weight"] = replaced(model, f"{prefix}.{part}.weight", at, rows)
+    # What it reads must be heard beside word embeddings, which are large.
+    generator = torch.Generator().manual_seed(1)
+    frame = torch.linalg.qr(torch.randn(config.hidden, 2 * config.head_dim, generator=generator)).Q.T
+    changed[f"{prefix}.v_proj.weight"] = replaced(model, f"{prefix}.v_proj.weight", key_head, frame[: config.head_dim])
+    output = model.get_parameter(f"{prefix}.o_proj.weight").float().cpu().clone()
+    output[:, head * config.head_dim : (head + 1) * config.head_dim] = READER_GAIN * frame[config.head_dim :].T
+    changed[f"{prefix}.o_proj.weight"] = output
     return changed
+
+
+def number_tokens(batch: Batch):
+    """Where the number before a picture stands: the first image token of a picture sees it a fixed few tokens back — [B, S]."""
+    import numpy as np
+
+    shown = batch.shown_number != NOTHING
+    first = shown & ~np.pad(shown, ((0, 0), (1, 0)))[:, :-1]
+    back = 2 if batch.positions.ndim == 2 else 3  # ":" and, for Qwen2-VL, the vision start
+    return np.pad(first, ((0, 0), (0, back)))[:, back:]
+
+
+@torch.no_grad()
+def set_match_heads(config: Config, model, batches: list, forward: DecoderForward) -> dict[str, torch.Tensor]:
+    """New query and key weights, by name, of the heads that match things and numbers."""
+    slow = torch.tensor([*SLOW_PAIRS, *(pair + config.head_dim // 2 for pair in SLOW_PAIRS)])
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.nn.functional.normalize(torch.randn(4096, len(slow), generator=generator), dim=-1)
+    codes = torch.cat([codes, torch.zeros(1, len(slow))])  # NOTHING picks the last
+
+    states: dict[int, list] = {layer: [] for layer in MATCH_LAYERS}
+    for batch, embedded in batches:
+        entering = forward.states(embedded, torch.from_numpy(batch.positions).to(embedded.device))
+        for layer in MATCH_LAYERS:
+            weight = model.model.language_model.layers[layer].input_layernorm.weight
+            states[layer].append(norm(entering[layer], weight).flatten(0, 1).float().cpu())
+    marks = lambda name: torch.cat([torch.from_numpy(getattr(batch, name)).flatten() for batch, _ in batches])
+
+    changed: dict[str, torch.Tensor] = {}
+    for layer in MATCH_LAYERS:
+        x = torch.cat(states[layer])  # [N, hidden]
+        values: dict[str, torch.Tensor] = {}
+        for kind, (head, key_head) in zip(("thing", "number"), HEADS[config.model]):
+            asked, shown = codes[marks(f"asked_{kind}")], codes[marks(f"shown_{kind}")]
+            # What other tokens ask is nearly free; what they offer must be zero, or words would match themselves.
+            weight = torch.where(asked.norm(dim=1) > 0, 1.0, 0.02)
+            for part, at, fit in (
+                ("q_proj", head, QUERY_GAIN * ridge(x, asked, weight, 3.0)),
+                ("k_proj", key_head, KEY_GAIN * ridge(x, shown, torch.ones(len(x)), 30.0)),
+            ):
+                rows = torch.zeros(config.head_dim, config.hidden)
+                rows[slow] = fit
+                name = f"model.language_model.layers.{layer}.self_attn.{part}.weight"
+                values[name] = replaced(model, name, at, rows, values.get(name))
+        changed |= values
+    return changed
+
+
+def replaced(model, name: str, head: int, rows: torch.Tensor, value: torch.Tensor | None = None) -> torch.Tensor:
+    """A projection's weight with the rows of one head set."""
+    value = model.get_parameter(name).float().cpu().clone() if value is None else value
+    value[head * len(rows) : (head + 1) * len(rows)] = rows
+    return value
 
 
 def ridge(x: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -70,9 +112,3 @@ def ridge(x: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, penalty:
     weighted = x * weight[:, None]
     gram = weighted.T @ x + penalty * torch.eye(x.shape[1])
     return torch.linalg.solve(gram, weighted.T @ targets).T
-
-
-def concept_before(ids: list[int], name_ids: list[list[int]]) -> int:
-    """The concept whose name ends these ids; the longest where one name ends another."""
-    ending = [c for c, name in enumerate(name_ids) if ids[-len(name) :] == name]
-    return max(ending, key=lambda c: len(name_ids[c]))

@@ -1,37 +1,32 @@
-"""Gathers figures, cost and licences of the final checkpoint into train/results.json."""
+"""Gathers figures and cost of the trained models into train/results.json."""
 
 import json
+import sys
 from pathlib import Path
 
 from safetensors import safe_open
 
-from .config import HELD_OUT_STYLE, LICENCES, TRAINING_STYLES, load_config, scratch
+from .config import MODELS, Config, make_config
+from .layouts import is_projector
 from .tokenizer import write
 
 
-def main() -> None:
-    folder = scratch()
-    read = lambda name: json.loads((folder / name).read_text()) if (folder / name).exists() else None
-    config = load_config()
-    stages = {stage: read(f"{stage}.json") for stage in ("tower", "decoder", "joint")}
-    write(Path(__file__).with_name("results.json"), {
+def gather(config: Config) -> dict:
+    read = lambda name: json.loads((config.folder / name).read_text()) if (config.folder / name).exists() else None
+    stages = {stage: read(f"{stage}.json") for stage in ("tower", "decoder")}
+    return {
+        "size": config.size,
         "seed": config.seed,
-        "concepts": len(read("sprites.json")["names"]),
-        "parameters": count_parameters(folder / "checkpoint"),
+        "parameters": count_parameters(config.folder / "checkpoint"),
         "cost": {
-            "machine": "2 shared CPU cores with AMX, no GPU",
+            "machine": "2 shared CPU cores with AMX, no GPU" if config.device == "cpu" else config.device,
             "stages": stages,
-            "cached views": config.num_views,
+            "cached pictures": config.num_views,
             "minutes": round(sum(s["minutes"] for s in stages.values() if s), 1),
         },
-        "judged by": "exact match of the whole greedy answer; unseen compositions; 95 % Wilson interval",
+        "judged by": "exact match of the whole greedy answer; pictures never trained on; 95 % Wilson interval",
         "accuracy": read("evaluation.json"),
-        "picture files": read("evaluation-files.json"),
-        "data": {
-            "training styles": {style: LICENCES[style] for style in TRAINING_STYLES},
-            "held-out style": {HELD_OUT_STYLE: LICENCES[HELD_OUT_STYLE]},
-        },
-    })
+    }
 
 
 def count_parameters(checkpoint: Path) -> dict[str, int]:
@@ -42,10 +37,11 @@ def count_parameters(checkpoint: Path) -> dict[str, int]:
             size = 1
             for extent in weights.get_slice(name).get_shape():
                 size *= extent
-            part = "tower" if "vision_tower" in name else "projector" if "multi_modal_projector" in name else "decoder"
-            counts[part] += size
+            counts["projector" if is_projector(name) else "tower" if "vision_tower" in name or "visual" in name else "decoder"] += size
     return {**counts, "all": sum(counts.values())}
 
 
 if __name__ == "__main__":
-    main()
+    size = sys.argv[1] if len(sys.argv) > 1 else "v1"
+    configs = [make_config(model, size) for model in MODELS]
+    write(Path(__file__).with_name("results.json"), {c.model: gather(c) for c in configs if (c.folder / "checkpoint").exists()})
