@@ -39,7 +39,10 @@ export async function compact(
     const values = await encoder.factor(toFloat32(scratch), slots.length, width, rank.values, seed);
     layers.push({ keys, values });
   }
-  return { sequence, slots, positions: spans.flatMap((span) => span.positions), layers };
+  const positions = spans.flatMap((span) =>
+    span.positions.length ? [...span.positions] : new Array<number>(span.end - span.start).fill(0),
+  );
+  return { sequence, slots, positions, layers };
 }
 
 /** Rows of several spans, one under the other. */

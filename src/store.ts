@@ -22,17 +22,19 @@ import type { Encoder } from './encode/factor.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import type { ResolvedCacheOptions } from './options.ts';
 import { Tensor } from './ort.ts';
-import type { Span } from './prefill.ts';
+import { type Span, stepsOf } from './prefill.ts';
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
   readonly sequence: number;
   readonly start: number;
   readonly end: number;
+  /** Positions it takes; as many as tokens, but where positions have three axes. */
+  readonly steps: number;
 }
 
 /** One segment of the packed part: its first slot, one past its last, and what packing it cost. */
-interface PackedSegment extends SeenImage {
+interface PackedSegment extends Omit<SeenImage, 'steps'> {
   readonly images: number;
   readonly tokens: number;
   readonly lost: LostEnergy;
@@ -95,6 +97,17 @@ export class CacheStore {
     return this.#images.filter((image) => image.sequence === b).length;
   }
 
+  /** Tokens of those images. */
+  numImageTokens(b: number): number {
+    return this.#images.reduce((sum, { sequence, start, end }) => sum + (sequence === b ? end - start : 0), 0);
+  }
+
+  /** Rotary position of sequence b's next token: one behind the largest so far. */
+  nextPosition(b: number): number {
+    const tokens = this.#tokens?.mask(b).reduce((sum, visible) => sum + visible, 0) ?? 0;
+    return this.#images.reduce((next, { sequence, start, end, steps }) => next - (sequence === b ? end - start - steps : 0), tokens);
+  }
+
   /** Token ids seen by sequence b, in slot order. */
   ids(b: number): Int32Array {
     return this.#tokens?.ids(b) ?? new Int32Array(0);
@@ -138,7 +151,7 @@ export class CacheStore {
       for (const span of row) {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
-        this.#images.push({ sequence, start: first, end });
+        this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
         if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end, at));
       }
     });
@@ -256,7 +269,9 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = this.#spans.reduce((sum, span) => sum + span.rawKeys.reduce((bytes, keys) => bytes + keys.byteLength, 0), 0);
+    const pending = this.#spans
+      .flatMap(({ rawKeys, positions }) => [...rawKeys, positions])
+      .reduce((sum, buffer) => sum + buffer.byteLength, 0);
     return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending;
   }
 

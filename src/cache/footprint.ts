@@ -13,7 +13,7 @@ export interface Extents {
   readonly segmentTokens: number;
   /** Per layer, the rank of keys and of values. */
   readonly ranks: readonly { readonly keys: number; readonly values: number }[];
-  /** Image tokens waiting to be packed whose unrotated keys are kept; 0 once they are. */
+  /** Image tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
   readonly tokenCapacity: number;
@@ -26,13 +26,14 @@ export interface Footprint {
   readonly bases: number;
   /** Slots, positions, token ids and the padding mask. */
   readonly indices: number;
-  /** Unrotated keys of images not yet packed. */
+  /** Unrotated keys of images not yet packed, and their positions. */
   readonly pending: number;
   readonly total: number;
 }
 
 const INDEX_BYTES = 8;
 const TOKEN_BYTES = 5;
+const PENDING_POSITION_BYTES = 4;
 
 /** Bytes of a cache with these extents. */
 export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, extents: Extents): Footprint {
@@ -44,6 +45,6 @@ export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, 
   const codeBytes = sum((l) => batch * segments * segmentTokens * columns(l) * ELEMENT_BYTES[codes]);
   const basisBytes = sum((l) => batch * segments * width(l) * columns(l) * ELEMENT_BYTES[basis]);
   const indices = INDEX_BYTES * batch * (windowRows + 2 * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
-  const pending = sum((l) => extents.pendingTokens * width(l) * ELEMENT_BYTES.float32);
+  const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES);
   return { window, codes: codeBytes, bases: basisBytes, indices, pending, total: window + codeBytes + basisBytes + indices + pending };
 }

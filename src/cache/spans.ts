@@ -19,15 +19,16 @@ export interface OpenSpan {
   readonly prompt: number;
   /** Keys before rotary embedding, one [T, W] per layer; empty in `post-rope`. */
   readonly rawKeys: readonly Float32Array[];
-  /** Rotary position of each token; zeros in `post-rope`. */
-  readonly positions: number[];
+  /** Rotary position of each token, [T]; empty in `post-rope`. */
+  readonly positions: Int32Array;
 }
 
 export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start: number, end: number, prompt: number): OpenSpan {
+  const span = { sequence, start, end, prompt };
+  if (rotary === 'post-rope') return { ...span, rawKeys: [], positions: new Int32Array(0) };
   const numTokens = end - start;
-  const rawKeys =
-    rotary === 'rotate-late' ? shape.layers.map((layer) => new Float32Array(numTokens * layer.numKvHeads * layer.headDim)) : [];
-  return { sequence, start, end, prompt, rawKeys, positions: new Array<number>(numTokens).fill(0) };
+  const rawKeys = shape.layers.map((layer) => new Float32Array(numTokens * layer.numKvHeads * layer.headDim));
+  return { ...span, rawKeys, positions: new Int32Array(numTokens) };
 }
 
 /** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */

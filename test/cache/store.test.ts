@@ -142,7 +142,7 @@ function expectBytes(store: CacheStore, plain: PlainStore): void {
   const { graph } = store;
   const formula = store.footprint();
   expect(store.heldBytes()).toBe(formula.total);
-  expect(formula.pending).toBe(graph.rotary === 'rotate-late' ? plain.pendingTokens * (4 + 6) * 4 : 0);
+  expect(formula.pending).toBe(graph.rotary === 'rotate-late' ? plain.pendingTokens * ((4 + 6) * 4 + 4) : 0);
   if (!graph.emptyTensors) return; // stand-ins for empty tensors are not the cache's
   const buffers = new Set(Object.values(store.feeds()).map((tensor) => (tensor.data as Float32Array).buffer));
   let fed = [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
