@@ -6,7 +6,7 @@ import { denseBytes } from '../bench/opponents/opponent.ts';
 import { IMAGE_TOKENS, spansOf } from '../bench/opponents/packed.ts';
 import { plan, type Run, secondsLeft, toRows, verdicts } from '../bench/plan.ts';
 import { footprint } from '../src/cache/footprint.ts';
-import type { CodeType, ModelShape } from '../src/shape.ts';
+import type { BasisType, CodeType, ModelShape, WindowType } from '../src/shape.ts';
 
 const SHAPE: ModelShape = {
   windowType: 'float32',
@@ -69,15 +69,32 @@ describe('card', () => {
     expect(spansOf('none', 512)).toEqual([]);
   });
 
-  const VARIANTS: readonly (readonly [string, 'image' | 'context', CodeType, number, number])[] = [
-    ['packed', 'image', 'float32', 64, 64],
-    ['packed-int8', 'image', 'int8', 64, 64],
-    ['packed-span', 'context', 'float32', 96, 48],
-    ['packed-late', 'image', 'float32', 64, 64],
+  interface Held {
+    readonly span?: 'context';
+    readonly keys?: number;
+    readonly values?: number;
+    readonly codes?: CodeType;
+    readonly basis?: BasisType;
+    readonly window?: WindowType;
+  }
+  const VARIANTS: readonly (readonly [string, Held])[] = [
+    ['packed', {}],
+    ['packed-int8', { codes: 'int8' }],
+    ['packed-half', { codes: 'float16', basis: 'float16', window: 'float16' }],
+    ['packed-span', { span: 'context', keys: 96, values: 48 }],
+    ['packed-late', {}],
+    ['packed-context', {}],
   ];
-  test.each(VARIANTS)('bytes read by %s equal the footprint of its extents', (name, kind, codes, keys, values) => {
+  test('every opponent that packs is held against the formula', () => {
+    const packing = OPPONENTS.map(({ name }) => name).filter((name) => name.startsWith('packed'));
+    expect(VARIANTS.map(([name]) => name).sort()).toEqual(packing.sort());
+  });
+
+  test.each(VARIANTS)('bytes read by %s equal the footprint of its extents', (name, held) => {
+    const { span = 'image', keys = 64, values = 64, codes = 'float32', basis = 'float32', window = 'float32' } = held;
+    const shape = { ...SHAPE, windowType: window };
     for (const context of [512, 2048, 8192]) {
-      const spans = spansOf(kind, context);
+      const spans = spansOf(span, context);
       const extents = {
         batch: 1,
         windowRows: 64,
@@ -88,7 +105,7 @@ describe('card', () => {
         tokenCapacity: 0,
       };
       const cost = OPPONENTS.find((opponent) => opponent.name === name)?.cost(SHAPE, context);
-      expect(cost?.cacheBytes).toBe(footprint(SHAPE, codes, 'float32', extents).total);
+      expect(cost?.cacheBytes).toBe(footprint(shape, codes, basis, extents).total);
     }
   });
 
