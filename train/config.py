@@ -24,7 +24,7 @@ class Config:
     tower_hidden: int = 192
     tower_layers: int = 6
     tower_heads: int = 6
-    tower_minutes: float = 20.0
+    tower_minutes: float = 30.0
     # Patches of one step: 128 pictures of 64 x 64.
     tower_patches: int = 8192
     tower_lr: float = 1e-3
@@ -69,10 +69,11 @@ SIZES: dict[str, dict] = {
     ),
 }
 
-# What a layout changes in every size: grouped queries need hidden = heads x head_dim.
+# What a layout changes: grouped queries need hidden = heads x head_dim.
 LAYOUTS: dict[str, dict] = {
     "pack-mha": {},
-    "pack-gqa": dict(key_heads=2, rope_theta=1e5),
+    # Its tower starts from pack-mha's, and a question has four times fewer tokens to look at.
+    "pack-gqa": dict(key_heads=2, rope_theta=1e5, tower_minutes=13.0, tower_lr=7e-4, tower_muon_lr=0.01, decoder_minutes=56.0),
 }
 
 
@@ -90,7 +91,8 @@ def load_config() -> Config:
 
 
 def make_config(model: str = "pack-mha", size: str = "v1", **changes) -> Config:
-    config = replace(Config(model=model, size=size), **SIZES[size], **LAYOUTS[model])
+    # A size's minutes are for any layout.
+    config = replace(Config(model=model, size=size), **{**LAYOUTS[model], **SIZES[size]})
     if model == "pack-gqa":
         config = replace(config, heads=config.hidden // config.head_dim)
     return replace(config, **changes)
