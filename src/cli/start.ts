@@ -12,6 +12,7 @@ type Command = CommandDef<ArgsDef>;
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   demo: () => import('./demo.ts').then((module) => module.demoCommand as Command),
   run: () => import('./run.ts').then((module) => module.runCommand as Command),
+  eval: () => import('./eval.ts').then((module) => module.evalCommand as Command),
   inspect: () => import('./inspect.ts').then((module) => module.inspectCommand as Command),
   rewrite: () => import('./rewrite.ts').then((module) => module.rewriteCommand as Command),
   convert: () => import('./convert.ts').then((module) => module.convertCommand as Command),

@@ -17,8 +17,7 @@ export const DENSE = { kind: 'dense', name: 'dense' } as const satisfies CacheSe
 export const SETTINGS: Readonly<Record<string, string>> = {
   dense: 'transformers.js as it is; all others are paired with it',
   'dense-fp32': "the same in float32 weights: the noise floor of the weights' precision",
-  'dense-fp16':
-    'the dense cache held in float16, nothing packed: the noise floor of a float16 cache, and the size compression is counted from',
+  'dense-fp16': 'our graph with nothing packed and its rows in float16: the noise floor of a float16 cache',
   'half-resolution':
     'the dense cache of pictures with half as many pixels a side: as many tokens with less in them, or fewer tokens where size decides',
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
