@@ -46,6 +46,7 @@ function drawBackground(canvas: Canvas, scene: Scene, random: Draws): void {
   const frequency = random.uniform(6, 20);
   const contrast = random.uniform(-56, 56);
   const noise = pattern === 2 ? Float32Array.from({ length: 81 }, () => random.uniform(-40, 40)) : undefined;
+  const [red, green, blue] = base;
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       let lift = 0;
@@ -56,9 +57,9 @@ function drawBackground(canvas: Canvas, scene: Scene, random: Draws): void {
       } else if (noise) {
         lift = between(noise, (x / width) * 8, (y / height) * 8);
       }
-      colours[at++] = clamp(base[0] + lift);
-      colours[at++] = clamp(base[1] + lift);
-      colours[at++] = clamp(base[2] + lift);
+      colours[at++] = clamp(red + lift);
+      colours[at++] = clamp(green + lift);
+      colours[at++] = clamp(blue + lift);
     }
   }
 }
@@ -140,23 +141,31 @@ function blend(canvas: Canvas, tile: Tile, { x: centreX, y: centreY, size, angle
       const u = cos * across + sin * down + side / 2 - 0.5;
       const v = cos * down - sin * across + side / 2 - 0.5;
       if (u <= -1 || v <= -1 || u >= side || v >= side) continue;
-      // 1. The four pixels around (u, v), those outside being empty.
+      // 1. The four pixels around (u, v), those outside being empty. Plain variables: this loop is most of the time a picture takes.
       const column = Math.floor(u);
       const row = Math.floor(v);
-      const [fx, fy] = [u - column, v - row];
-      const [hasLeft, hasRight] = [column >= 0, column + 1 < side];
-      let [r, g, b, a] = [0, 0, 0, 0];
-      for (let corner = 0; corner < 4; corner++) {
-        const sourceRow = row + (corner >> 1);
-        if (sourceRow < 0 || sourceRow >= side || !(corner & 1 ? hasRight : hasLeft)) continue;
-        const weight = (corner & 1 ? fx : 1 - fx) * (corner >> 1 ? fy : 1 - fy);
-        const at = (sourceRow * side + column + (corner & 1)) * 4;
-        r += weight * (source[at] as number);
-        g += weight * (source[at + 1] as number);
-        b += weight * (source[at + 2] as number);
-        a += weight * (source[at + 3] as number);
-      }
+      const fx = u - column;
+      const fy = v - row;
+      const isLeft = column >= 0;
+      const isRight = column + 1 < side;
+      const isUpper = row >= 0;
+      const isLower = row + 1 < side;
+      const at = (row * side + column) * 4;
+      const below = at + side * 4;
+      const w00 = isUpper && isLeft ? (1 - fx) * (1 - fy) : 0;
+      const w01 = isUpper && isRight ? fx * (1 - fy) : 0;
+      const w10 = isLower && isLeft ? (1 - fx) * fy : 0;
+      const w11 = isLower && isRight ? fx * fy : 0;
+      // Outside, any pixel will do: its weight is 0.
+      const i00 = w00 > 0 ? at : 0;
+      const i01 = w01 > 0 ? at + 4 : 0;
+      const i10 = w10 > 0 ? below : 0;
+      const i11 = w11 > 0 ? below + 4 : 0;
+      const a = w00 * byte(source, i00 + 3) + w01 * byte(source, i01 + 3) + w10 * byte(source, i10 + 3) + w11 * byte(source, i11 + 3);
       if (a < 1) continue;
+      const r = w00 * byte(source, i00) + w01 * byte(source, i01) + w10 * byte(source, i10) + w11 * byte(source, i11);
+      const g = w00 * byte(source, i00 + 1) + w01 * byte(source, i01 + 1) + w10 * byte(source, i10 + 1) + w11 * byte(source, i11 + 1);
+      const b = w00 * byte(source, i00 + 2) + w01 * byte(source, i01 + 2) + w10 * byte(source, i10 + 2) + w11 * byte(source, i11 + 2);
       // 2. Over what is there.
       const pixel = y * width + x;
       const rest = 1 - a / 255;
@@ -175,7 +184,9 @@ function jittered({ colours }: Canvas, random: Draws): Uint8Array {
   const lift = 128 * (1 - contrast) + random.uniform(-15, 15);
   const pixels = new Uint8ClampedArray(colours.length);
   for (let i = 0; i < colours.length; i += 3) {
-    const [r, g, b] = [colours[i] as number, colours[i + 1] as number, colours[i + 2] as number];
+    const r = colours[i] as number;
+    const g = colours[i + 1] as number;
+    const b = colours[i + 2] as number;
     const grey = ((r + g + b) / 3) * (1 - saturation);
     pixels[i] = (grey + r * saturation) * contrast + lift;
     pixels[i + 1] = (grey + g * saturation) * contrast + lift;
@@ -190,17 +201,19 @@ function patchLabels({ width, height, owners }: Canvas): Int16Array {
   for (let patch = 0; patch < labels.length; patch++) {
     const top = Math.floor(patch / (width / PATCH)) * PATCH + 2;
     const left = (patch % (width / PATCH)) * PATCH + 2;
-    const counts = new Map<number, number>();
+    // Sixteen pixels seldom belong to more than two things: the most frequent is found by comparing each with all.
+    let most = 3;
     for (let i = 0; i < 16; i++) {
       const owner = owners[(top + (i >> 2)) * width + left + (i & 3)] as number;
-      if (owner >= 0) counts.set(owner, (counts.get(owner) ?? 0) + 1);
-    }
-    let most = 3;
-    for (const [owner, count] of counts) {
+      if (owner < 0 || owner === labels[patch]) continue;
+      let count = 0;
+      for (let j = i; j < 16; j++) if (owners[(top + (j >> 2)) * width + left + (j & 3)] === owner) count++;
       if (count > most) [most, labels[patch]] = [count, owner];
     }
   }
   return labels;
 }
 
-const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : value);
+const byte = (bytes: Uint8Array, at: number) => bytes[at] as number;
+
+const clamp = (value: number) => Math.min(255, Math.max(0, value));

@@ -71,7 +71,9 @@ export class SceneSampler {
       colour = random.pick(COLOUR_NAMES);
       tint = random.pick(COLOUR_NAMES.filter((name) => distance(COLOURS[name], COLOURS[colour]) > 90));
     }
-    const size = random.uniform(11, 18) * unit;
+    // Beyond this share of the shorter side squared, spots for all are seldom found at random.
+    const largest = Math.min(18, 64 * Math.sqrt(0.42 / number));
+    const size = random.uniform(11, largest) * unit;
     // Copies stand apart by their diagonal when turned, so that no two touch; a place too full is drawn anew, then smaller.
     const apart = size * 1.16;
     let spots: (readonly [number, number])[] = [];
