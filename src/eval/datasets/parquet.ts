@@ -20,8 +20,8 @@ export interface Table {
   /** Rows in ascending order, with these columns only. Each row group that holds one of them is read once. */
   rows(indices: readonly number[], columns: readonly string[]): Promise<Fields[]>;
   /**
-   * One value of a column of pictures. The column's part in the row group is kept until a row of another group is asked for (Hugging Face writes
-   * 100 to 1000 pictures to a group); of a file with a page index, only the row's page is read.
+   * One value of a column of pictures. The column's part in the row group, 100 to 1000 pictures as Hugging Face writes them, is kept until a row of
+   * another group is asked for. (Reading single pages by a page index would not help: pyarrow ends a page after 1024 rows at the earliest.)
    */
   cell(index: number, column: string): Promise<unknown>;
 }
@@ -40,8 +40,6 @@ interface Group {
   /** First row, over all files and in its own. */
   readonly start: number;
   readonly startInFile: number;
-  /** Whether a page can be found without reading the whole column. */
-  readonly hasPageIndex: boolean;
 }
 
 /**
@@ -65,7 +63,7 @@ export async function openTable(place: Place, files: readonly string[], columns:
       let read: { group: Group; all: Row[] } | undefined;
       for (const index of indices) {
         const group = groupOf(index);
-        if (read?.group !== group) read = { group, all: await readGroup(place, group, wanted, 0, group.numRows) };
+        if (read?.group !== group) read = { group, all: await readGroup(place, group, wanted) };
         rows.push(fieldsOf(place, whereabouts(group, index), read.all[index - group.start]));
       }
       return rows;
@@ -73,9 +71,8 @@ export async function openTable(place: Place, files: readonly string[], columns:
     async cell(index, column) {
       const group = groupOf(index);
       const offset = index - group.start;
-      if (group.hasPageIndex) return (await readGroup(place, group, [column], offset, offset + 1))[0]?.[column];
       if (kept?.group !== group) kept = { group, columns: new Map() };
-      const rows = kept.columns.get(column) ?? readGroup(place, group, [column], 0, group.numRows);
+      const rows = kept.columns.get(column) ?? readGroup(place, group, [column]);
       kept.columns.set(column, rows);
       return (await rows)[offset]?.[column];
     },
@@ -101,28 +98,24 @@ function groupsOf(shards: readonly Shard[]): Group[] {
   let start = 0;
   for (const shard of shards) {
     const startOfFile = start;
-    for (const { num_rows, columns } of shard.metadata.row_groups) {
-      const hasPageIndex = columns.every((chunk) => chunk.offset_index_offset !== undefined);
-      groups.push({ shard, numRows: Number(num_rows), start, startInFile: start - startOfFile, hasPageIndex });
+    for (const { num_rows } of shard.metadata.row_groups) {
+      groups.push({ shard, numRows: Number(num_rows), start, startInFile: start - startOfFile });
       start += Number(num_rows);
     }
   }
   return groups;
 }
 
-/** Rows `from` to `to` (exclusive) of a row group. */
-async function readGroup(place: Place, group: Group, columns: readonly string[], from: number, to: number): Promise<Row[]> {
-  const { shard, startInFile, hasPageIndex } = group;
+async function readGroup(place: Place, { shard, numRows, startInFile }: Group, columns: readonly string[]): Promise<Row[]> {
   try {
     return await parquetReadObjects({
       file: shard.file,
       metadata: shard.metadata,
       columns: [...columns],
-      rowStart: startInFile + from,
-      rowEnd: startInFile + to,
+      rowStart: startInFile,
+      rowEnd: startInFile + numRows,
       compressors,
-      utf8: false, // texts are marked as such; a column of bytes that is not is a picture
-      useOffsetIndex: hasPageIndex,
+      utf8: false, // texts are marked as such; bytes that are not are a picture's
     });
   } catch (cause) {
     throw unreadable(place, shard.name, cause);
