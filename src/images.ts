@@ -1,6 +1,7 @@
 /** Which tokens are images, and which pictures of a call still have to be encoded. */
 import { cat, type PreTrainedModel, type Tensor } from '@huggingface/transformers';
 import { AttentionPackError } from './errors.ts';
+import { griddedImages, mergeSizeOf } from './images/grid.ts';
 import { imageSpans, type Span } from './prefill.ts';
 import type { CacheStore } from './store.ts';
 
@@ -11,6 +12,14 @@ export interface NewImages {
   readonly spans: readonly (readonly Span[])[];
   /** Pictures to encode; undefined if there are none. */
   readonly pixels: Tensor | undefined;
+  /** Their grids, [pictures, 3], in models that have them. */
+  readonly grids?: Tensor | undefined;
+}
+
+/** What a call brings of pictures. */
+export interface ImageInputs {
+  readonly pixel_values?: Tensor | undefined;
+  readonly image_grid_thw?: Tensor | undefined;
 }
 
 /**
@@ -21,7 +30,8 @@ export interface NewImages {
  *
  * @throws {AttentionPackError} if pictures and image tokens do not match
  */
-export function newImages(model: PreTrainedModel, store: CacheStore, inputIds: Tensor, pixels: Tensor | undefined): NewImages {
+export function newImages(model: PreTrainedModel, store: CacheStore, inputIds: Tensor, inputs: ImageInputs): NewImages {
+  const { pixel_values: pixels } = inputs;
   const [batch = 0, numTokens = 0] = inputIds.dims;
   const data = inputIds.data as BigInt64Array;
   const ids = Array.from({ length: batch }, (_, b) => Array.from(data.subarray(b * numTokens, (b + 1) * numTokens), Number));
@@ -29,6 +39,8 @@ export function newImages(model: PreTrainedModel, store: CacheStore, inputIds: T
   // A step of generation: pictures passed again were read before, and an image token the model made up is a word like others.
   const isStep = numTokens === 1 && store.numSlots > 0;
   if (imageToken === undefined || isStep) return { ids, spans: ids.map(() => []), pixels: isStep ? undefined : pixels };
+  const mergeSize = mergeSizeOf(model);
+  if (mergeSize !== undefined) return { ids, ...griddedImages(store, ids, imageToken, mergeSize, inputs) };
   const perImage = tokensPerImage(model);
   const spans = ids.map((row) => imageSpans(row, imageToken, perImage));
   return { ids, spans, pixels: perImage && pixels?.dims.length !== 5 ? picked(store, spans, pixels, perImage) : counted(spans, pixels) };

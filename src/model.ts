@@ -1,10 +1,12 @@
 /** Makes a transformers.js model use packed caches: whose cache a call uses, and what its tokens are. */
-import { type PreTrainedModel, Tensor } from '@huggingface/transformers';
+import { PreTrainedModel, Tensor } from '@huggingface/transformers';
 import { PackedCache } from './cache.ts';
 import { lastColumns, withStore } from './decode.ts';
 import { AttentionPackError } from './errors.ts';
-import { newImages } from './images.ts';
+import { type NewImages, newImages } from './images.ts';
+import { positionAxes, tokenPositions } from './positions.ts';
 import { type PackedModel, type PackedState, STATE } from './state.ts';
+import type { CacheStore } from './store.ts';
 
 /** The inputs of a forward pass that packing looks at. */
 export interface ModelInputs {
@@ -12,6 +14,8 @@ export interface ModelInputs {
   inputs_embeds?: Tensor;
   attention_mask?: Tensor;
   pixel_values?: Tensor;
+  image_grid_thw?: Tensor;
+  position_ids?: Tensor;
   past_key_values?: unknown;
   [GENERATING]?: boolean;
   [name: string]: unknown;
@@ -36,10 +40,12 @@ interface Hooked {
 /** Turns a loaded model, whose decoder session is a PackedSession, into a PackedModel. */
 export function attachPacked<M extends PreTrainedModel>(model: M, state: PackedState): M & PackedModel {
   const hooked = model as unknown as Hooked;
+  const hasAxes = positionAxes(model) === 3;
   const stock: Hooked = {
     generate: hooked.generate.bind(model),
     forward: hooked.forward.bind(model),
-    prepare_inputs_for_generation: hooked.prepare_inputs_for_generation.bind(model),
+    // That of M-RoPE models drops the pictures as soon as there is a cache, be it empty, and counts positions, which the cache does here.
+    prepare_inputs_for_generation: (hasAxes ? PreTrainedModel.prototype : hooked).prepare_inputs_for_generation.bind(model),
     dispose: hooked.dispose.bind(model),
   };
   let disposed: Promise<unknown> | undefined;
@@ -48,7 +54,7 @@ export function attachPacked<M extends PreTrainedModel>(model: M, state: PackedS
     generate: (options: { past_key_values?: unknown } = {}) => generate(result, stock, options),
     forward: (inputs: ModelInputs) => {
       if (disposed) throw new AttentionPackError('this model was disposed; load it again with packed()');
-      return forward(result, stock, inputs);
+      return forward(result, stock, inputs, hasAxes);
     },
     prepare_inputs_for_generation: (ids: bigint[][], inputs: ModelInputs, config: Lengths) => prepare(result, stock, ids, inputs, config),
     dispose: () => (disposed ??= state.encoder.dispose().then(() => stock.dispose())),
@@ -87,7 +93,15 @@ function prepare(model: PackedModel, stock: Hooked, ids: bigint[][], inputs: Mod
   return { ...stock.prepare_inputs_for_generation(ids, { ...inputs, attention_mask: mask }, config), [GENERATING]: true };
 }
 
-async function forward(model: PreTrainedModel & PackedModel, stock: Hooked, inputs: ModelInputs): Promise<Record<string, Tensor>> {
+async function forward(
+  model: PreTrainedModel & PackedModel,
+  stock: Hooked,
+  inputs: ModelInputs,
+  hasAxes: boolean,
+): Promise<Record<string, Tensor>> {
+  if (hasAxes && inputs.position_ids) {
+    throw new AttentionPackError('position_ids were given; a packed model of this type counts them itself, leave them out');
+  }
   const given = ownCache(model, inputs.past_key_values);
   const cache = given ?? new PackedCache(model);
   try {
@@ -102,10 +116,14 @@ async function forward(model: PreTrainedModel & PackedModel, stock: Hooked, inpu
         // What was seen before has the mask it was seen with, and positions are counted from the whole mask.
         const whole = store.mask(mask);
         prepared.attention_mask = new Tensor('int64', whole.data as BigInt64Array, whole.dims as number[]);
-        if (!inputs.input_ids) return undefined;
-        const { ids, spans, pixels } = newImages(model, store, inputs.input_ids, inputs.pixel_values);
+        const images = inputs.input_ids && newImages(model, store, inputs.input_ids, inputs);
+        if (hasAxes) prepared.position_ids = newPositions(store, mask, images);
+        if (!images) return undefined;
+        const { ids, spans, pixels, grids } = images;
         if (pixels) prepared.pixel_values = pixels;
         else delete prepared.pixel_values;
+        if (grids) prepared.image_grid_thw = grids;
+        else delete prepared.image_grid_thw;
         return { ids, spans, lastLogitsOnly: Boolean(inputs[GENERATING]) };
       },
       () => stock.forward(prepared),
@@ -113,6 +131,11 @@ async function forward(model: PreTrainedModel & PackedModel, stock: Hooked, inpu
   } finally {
     if (!given) await cache.dispose();
   }
+}
+
+/** Positions on three axes of the new tokens, behind those in the cache. */
+function newPositions(store: CacheStore, mask: readonly (readonly number[])[], images: NewImages | undefined): Tensor {
+  return tokenPositions(mask.map((row, b) => ({ start: store.nextPosition(b), mask: row, spans: images?.spans[b] ?? [] })));
 }
 
 /**

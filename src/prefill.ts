@@ -5,6 +5,16 @@ import type { CompactAt } from './options.ts';
 export interface Span {
   readonly start: number;
   readonly end: number;
+  /** Its tokens in time, height and width, where positions go by them. */
+  readonly grid?: Grid;
+}
+
+/** Frames, rows and columns of tokens. */
+export type Grid = readonly [time: number, height: number, width: number];
+
+/** Positions a span takes: the largest extent of its grid, else one for each token. */
+export function stepsOf({ start, end, grid }: Span): number {
+  return grid ? Math.max(...grid) : end - start;
 }
 
 /**

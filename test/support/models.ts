@@ -59,7 +59,7 @@ export async function writeTinyModel(folder: string, options: TinyModelOptions =
 /** A Hugging Face LLaVA checkpoint whose logits are of order one. */
 export function writeTinyCheckpoint(folder: string, { numKvHeads = 4, contextLength = 2048, seed = 5 }: TinyModelOptions = {}): void {
   mkdirSync(folder, { recursive: true });
-  const vocabulary = byteVocabulary();
+  const vocabulary = byteVocabulary(SPECIALS);
   const vocab = Object.keys(vocabulary).length;
   const json = (name: string, value: unknown): void => writeFileSync(path.join(folder, name), JSON.stringify(value));
   json('config.json', {
@@ -109,7 +109,7 @@ export function writeTinyCheckpoint(folder: string, { numKvHeads = 4, contextLen
     image_std: [0.5, 0.5, 0.5],
   });
   json('generation_config.json', { bos_token_id: 1, eos_token_id: EOS, pad_token_id: 0 });
-  json('tokenizer.json', tokenizer(vocabulary));
+  json('tokenizer.json', tokenizer(vocabulary, SPECIALS));
   json('tokenizer_config.json', {
     tokenizer_class: 'PreTrainedTokenizerFast',
     processor_class: 'LlavaProcessor',
@@ -124,19 +124,19 @@ export function writeTinyCheckpoint(folder: string, { numKvHeads = 4, contextLen
 }
 
 /** Special tokens, then one token for each byte as byte-level tokenizers write it. */
-function byteVocabulary(): Record<string, number> {
+export function byteVocabulary(specials: readonly string[]): Record<string, number> {
   const printable = [...Array(256).keys()].filter((byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173));
   const others = [...Array(256).keys()].filter((byte) => !printable.includes(byte));
   const letters = [...printable, ...others.map((_, i) => 256 + i)].map((code) => String.fromCodePoint(code));
-  return Object.fromEntries([...SPECIALS, ...letters].map((token, id) => [token, id]));
+  return Object.fromEntries([...specials, ...letters].map((token, id) => [token, id]));
 }
 
-function tokenizer(vocabulary: Record<string, number>): object {
+export function tokenizer(vocabulary: Record<string, number>, specials: readonly string[]): object {
   return {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: SPECIALS.map((content, id) => ({
+    added_tokens: specials.map((content, id) => ({
       id,
       content,
       single_word: false,
@@ -199,7 +199,7 @@ function weightShapes(vocab: number, numKvHeads: number): Record<string, number[
 }
 
 /** Random weights, drawn wide: at the deviations models are trained from, any graph would pass a tolerance. */
-function writeSafetensors(file: string, shapes: Record<string, number[]>, seed: number): void {
+export function writeSafetensors(file: string, shapes: Record<string, number[]>, seed: number): void {
   const random = randomNumbers(seed);
   const header: Record<string, unknown> = {};
   const parts: Buffer[] = [];

@@ -41,8 +41,13 @@ export interface Tiny extends AsyncDisposable {
 }
 
 export async function openTiny(options: TinyModelOptions = {}): Promise<Tiny> {
+  return openWritten((root) => writeTinyModel(root, options), (options.numKvHeads ?? 4) * HEAD_DIM);
+}
+
+/** @param write writes a model into a temporary folder and resolves to the model's own */
+export async function openWritten(write: (root: string) => Promise<string>, width: number): Promise<Tiny> {
   const root = temporaryFolder();
-  const folder = await writeTinyModel(root, options);
+  const folder = await write(root);
   const stock = await AutoModelForImageTextToText.from_pretrained(folder, { dtype: 'fp32', ...SESSION } as never);
   const processor = await AutoProcessor.from_pretrained(folder);
   const loaded: PreTrainedModel[] = [stock];
@@ -50,7 +55,7 @@ export async function openTiny(options: TinyModelOptions = {}): Promise<Tiny> {
     folder,
     processor,
     stock,
-    width: (options.numKvHeads ?? 4) * HEAD_DIM,
+    width,
     async load(packing = {}) {
       const model = await packed(AutoModelForImageTextToText, folder, { dtype: 'fp32', ...SESSION, ...packing });
       loaded.push(model);
