@@ -7,6 +7,7 @@ export interface Fields {
   readonly where: string;
   has(name: string): boolean;
   text(name: string): string;
+  /** At least one; single ones may be empty, as an answer to a cover without a title is. */
   texts(name: string): string[];
   integer(name: string): number;
   /** An error about this row, for the caller to throw. */
@@ -34,7 +35,7 @@ export function fieldsOf(place: Place, where: string, record: unknown): Fields {
     },
     texts(name) {
       const value = values[name];
-      if (!Array.isArray(value) || !value.length || !value.every(isText)) throw unfit(name, 'a list of texts');
+      if (!Array.isArray(value) || !value.length || !value.every((one) => typeof one === 'string')) throw unfit(name, 'a list of texts');
       return value;
     },
     integer(name) {
