@@ -17,7 +17,7 @@
  * | output                    | shape          |                                                                              |
  * |---------------------------|----------------|------------------------------------------------------------------------------|
  * | `present_new.i.key/.value`| [B, Hkv, N, D] | the new tokens' rows, in the window's element type, keys after rotary        |
- * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; only in `rotate-late`           |
+ * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; in `rotate-late`, or on request  |
  * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions; only in `rotate-late`                      |
  *
  * A past token is visible if its slot is >= 0, `attention_mask` is 1 there, and (in a layer with a local window) it is near enough. New

@@ -11,7 +11,7 @@ import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
 
 const CACHE_OPTIONS = ['rank', 'compactAt', 'basisPer', 'sink', 'recent', 'chunk', 'seed'] as const;
-const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window'] as const;
+const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys'] as const;
 
 /**
  * Loads a model whose decoder attends to a packed cache. Use it like the model `from_pretrained` gives; `generate` packs the images of its

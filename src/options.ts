@@ -69,6 +69,11 @@ export interface GraphOptions {
    * step and of rounding (about 5e-4 of each key and value). Default: the model's own, that of its `past_key_values`.
    */
   readonly window?: WindowType;
+  /**
+   * Whether the decoder also gives keys before rotary embedding where `post-rope` packs those after it, if its graph has them; for looking at, as
+   * `attentionpack inspect --spectrum` does. Costs a copy of the new tokens' keys in every step. Default false.
+   */
+  readonly rawKeys?: boolean;
 }
 
 export interface PackedOptions extends CacheOptions, GraphOptions {}
@@ -134,6 +139,8 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
   if (options.codes !== undefined) oneOf('codes', options.codes, CODE_TYPES);
   if (options.basis !== undefined) oneOf('basis', options.basis, BASIS_TYPES);
   if (options.window !== undefined) oneOf('window', options.window, WINDOW_TYPES);
+  if (options.rawKeys !== undefined && typeof options.rawKeys !== 'boolean')
+    throw new AttentionPackError(`rawKeys must be true or false; got '${options.rawKeys}'`);
   return options;
 }
 

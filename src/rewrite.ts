@@ -7,6 +7,7 @@ import type { AttentionNode } from './passes/attention-node.ts';
 import { checkModel } from './passes/check.ts';
 import { addPackedInputs, answerPastShapes, replaceOutputs } from './passes/inputs.ts';
 import { shareMask } from './passes/mask.ts';
+import { handOutRawKeys } from './passes/raw-keys.ts';
 import {
   BASIS_TYPES,
   type BasisType,
@@ -32,6 +33,8 @@ export interface RewriteOptions {
   readonly basis?: BasisType;
   /** Element type of the dense window; default: that of the model's `past_key_values`. Another one costs one Cast a layer and side. */
   readonly window?: WindowType;
+  /** Also hands out keys before rotary embedding where `post-rope` packs those after it, if the graph has them; for looking at. Default false. */
+  readonly rawKeys?: boolean;
   /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
   readonly provider?: Provider;
 }
@@ -63,7 +66,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
   const nodesBefore = model.graph?.node?.length ?? 0;
   if (refused.length) return { model: file, shape, report: { rewritten: 0, refused, rotary, nodesBefore, nodesAfter: nodesBefore } };
 
-  packGraph(model, attentions, {
+  packGraph(model, attentions, rotary === 'post-rope' && options.rawKeys === true, {
     rotary,
     codes: options.codes ?? 'float32',
     basis: options.basis ?? 'float32',
@@ -85,7 +88,7 @@ export function readShape(file: ModelFile): ModelShape {
   return shapeOf(attentions);
 }
 
-function packGraph(model: Model, attentions: readonly AttentionNode[], packing: Packing): void {
+function packGraph(model: Model, attentions: readonly AttentionNode[], alsoRawKeys: boolean, packing: Packing): void {
   const [first] = attentions;
   if (!model.graph || !first) return;
   const editor = new GraphEditor(model.graph);
@@ -94,6 +97,7 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], packing: 
   answerPastShapes(editor, attentions, shared);
   for (const attention of attentions) packAttention(editor, attention, packing, shared);
   replaceOutputs(editor, attentions, packing, shared);
+  if (alsoRawKeys) for (const attention of attentions) handOutRawKeys(editor, attention, shared);
   // What made seqlens_k, total_sequence_length and a bias of the mask has lost its readers.
   editor.removeDead();
   editor.sort();
@@ -108,7 +112,7 @@ function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): Mod
 
 function checkOptions(options: RewriteOptions): void {
   const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
-  for (const [name, allowed] of Object.entries(choices) as [keyof RewriteOptions, readonly string[]][]) {
+  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys'>, readonly string[]][]) {
     const value = options[name];
     if (value !== undefined && !allowed.includes(value)) {
       throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);

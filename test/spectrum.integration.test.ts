@@ -99,10 +99,14 @@ describe('rows of a prompt', () => {
     }
   });
 
-  test('hold no keys before rotary embedding where the graph gives none, and only the layers asked for', async () => {
+  test('hold keys before rotary embedding only where the graph gives them, and only the layers asked for', async () => {
     const { layers } = await rowsOf({ rotary: 'post-rope' }, [1]);
     expect(layers.map(({ shape }) => shape.index)).toEqual([1]);
     expect(Object.keys(layers[0]?.rows ?? {})).toEqual(['keysAfterRotary', 'values']);
+    const asked = (await rowsOf({ rotary: 'post-rope', rawKeys: true })).layers;
+    for (const [l, { rows }] of (await rowsOf({})).layers.entries()) {
+      expect(difference(asked[l]?.rows.keysBeforeRotary, rows.keysBeforeRotary as Float32Array)).toBeLessThan(1e-5);
+    }
   });
 
   test('are not taken of a prompt without images or of layers there are not', async () => {

@@ -38,7 +38,7 @@ export async function inspectSpectrum(model: string, options: SpectrumOptions): 
 
   const progress = new Progress();
   progress.update('loading the model');
-  const { packed, processor } = await loadPacked(model, dtype);
+  const { packed, processor } = await loadPacked(model, { ...dtype, rawKeys: true });
   const begun = performance.now();
   let report: SpectrumReport;
   try {
@@ -84,7 +84,9 @@ function printSpectra(report: SpectrumReport): void {
     ].join('\n'),
   );
   if (!layers.some((layer) => layer.sides.keysBeforeRotary)) {
-    console.log("Keys before rotary embedding cannot be seen: this decoder's graph rotates them before its attention nodes.");
+    console.log(
+      'Keys before rotary embedding cannot be seen: this decoder rotates them before its attention nodes, and not in RotaryEmbedding nodes.',
+    );
   }
 }
 

@@ -89,6 +89,7 @@ export function refuseReadersOfPast(editor: GraphEditor): Refusal[] {
   return refusals;
 }
 
-function batchSymbol(editor: GraphEditor): Dim {
+/** What the graph calls the number of sequences. */
+export function batchSymbol(editor: GraphEditor): Dim {
   return dimsOfValue(editor.input(ATTENTION_MASK))?.[0] || 'batch_size';
 }

@@ -18,7 +18,7 @@ export type Side = (typeof SIDES)[number];
 /** Keys and values of one layer over the whole prompt, each [T, W]. */
 export interface LayerRows {
   readonly shape: LayerShape;
-  /** `keysBeforeRotary` is missing where the graph rotates keys before its attention node. */
+  /** `keysBeforeRotary` is missing where the graph does not hand them out: load the model with `rawKeys`. */
   readonly rows: Readonly<Partial<Record<Side, Float32Array>>>;
 }
 
