@@ -7,7 +7,7 @@
  * A request: {"count": 12, "images": [1, 2, 4], "kinds": {"single": 3, "text": 1}, "questions": 10, "types": {"name": 2, "which": 3},
  * "later": 0.25, "clip": false}. `images` are numbers of pictures the first turn may show, one of them drawn for each conversation; `kinds`
  * and `types` are weights (default: all alike); `later` is the probability that a further turn brings one or two more pictures (default 0,
- * never in a clip); a clip's pictures are its frames, which have no numbers, so that only what needs none is asked. A type the context has nothing for is replaced by another of `types`, at last by colour or exists.
+ * never in a clip); a clip's pictures are its frames, numbered like images. A type the context has nothing for is replaced by another of `types`, at last by colour.
  *
  * Each is answered with `count` lines {"turns": [{"views", "type", "question", "answer", "subject"?, "image"?}], "clip"?}: `views` are line
  * numbers in the pool (from 0) of the pictures a turn shows first, `image` is the number, from 1, of the picture the answer lies in.
@@ -63,7 +63,7 @@ function converse(request: Request, pool: Pool, random: Random): Conversation {
   for (let turn = 0; turn < questions; turn++) {
     const brings = turn === 0 ? random.pick(request.images) : !clip && random.chance(later) ? 1 + random.below(2) : 0;
     const shown = views.next(brings);
-    if (!contents || shown.length > 0) contents = new Contents(views.scenes, clip);
+    if (!contents || shown.length > 0) contents = new Contents(views.scenes);
     const context = contents;
     const question = askAnew(asked, () => askOneOf(types, context, random));
     turns.push({ views: shown, ...question });
@@ -120,9 +120,7 @@ function askOneOf(types: Weights<QuestionType>, contents: Contents, random: Rand
     if (asked) return asked;
     left = left.filter(([other]) => other !== type);
   }
-  const last = ask('colour', contents, random) ?? ask('exists', contents, random);
-  if (!last) throw new Error('nothing can be asked about this context');
-  return last;
+  return ask('colour', contents, random) as Asked;
 }
 
 type Weights<T> = readonly (readonly [T, number])[];

@@ -27,8 +27,6 @@ interface Draft extends Omit<Asked, 'type' | 'question' | 'choices'> {
   readonly form: Form;
   readonly gaps: Readonly<Record<string, string | number>>;
   readonly others?: (random: Random) => string;
-  /** True if the question names an image by its number, or its answer does: not asked about a clip. */
-  readonly isNumbered?: boolean;
 }
 
 /** Longest context whose images are listed. */
@@ -37,23 +35,18 @@ const MAX_LISTED = 8;
 /** A question of one type, or undefined if the context has nothing of the kind. */
 export function ask(type: QuestionType, contents: Contents, random: Random): Asked | undefined {
   if (type === 'choice') return askChoice(contents, random);
-  const draft = draftOf(type, contents, random);
-  return draft && { type, question: phrase(draft, random), ...known(draft, contents) };
-}
-
-function draftOf(type: Exclude<QuestionType, 'choice'>, contents: Contents, random: Random): Draft | undefined {
   const draft = DRAFTS[type](contents, random);
-  return draft?.isNumbered && contents.isClip ? undefined : draft;
+  return draft && { type, question: phrase(draft, random), ...known(draft) };
 }
 
 function phrase({ form, gaps }: Draft, random: Random): string {
   return fill(random.pick<string>(PHRASINGS[form]), gaps);
 }
 
-const known = ({ answer, subject, image }: Draft, { isClip }: Contents) => ({
+const known = ({ answer, subject, image }: Draft) => ({
   answer,
   ...(subject !== undefined && { subject }),
-  ...(image !== undefined && !isClip && { image }),
+  ...(image !== undefined && { image }),
 });
 
 type Drafter = (contents: Contents, random: Random) => Draft | undefined;
@@ -78,10 +71,8 @@ const DRAFTS: Readonly<Record<Exclude<QuestionType, 'choice'>, Drafter>> = {
   },
   which: draftWhich,
   exists: draftExists,
-  list: ({ scenes, isClip }) =>
-    scenes.length < 2 || scenes.length > MAX_LISTED
-      ? undefined
-      : { form: isClip ? 'list clip' : 'list', gaps: {}, answer: scenes.map(describe).join(', ') },
+  list: ({ scenes }) =>
+    scenes.length < 2 || scenes.length > MAX_LISTED ? undefined : { form: 'list', gaps: {}, answer: scenes.map(describe).join(', ') },
   order: draftOrder,
 };
 
@@ -94,7 +85,7 @@ function byNumber(
   random: Random,
 ) {
   const one = contents.scenes.length === 1 && random.chance(0.7);
-  return { form: (one ? `${form} one` : form) as Form, gaps: { ...gaps, k: image + 1 }, image: image + 1, isNumbered: !one };
+  return { form: (one ? `${form} one` : form) as Form, gaps: { ...gaps, k: image + 1 }, image: image + 1 };
 }
 
 function draftName(contents: Contents, image: number, random: Random): Draft {
@@ -108,7 +99,7 @@ function draftName(contents: Contents, image: number, random: Random): Draft {
 
 function draftColour(contents: Contents, random: Random): Draft | undefined {
   const others = () => random.pick(COLOUR_NAMES);
-  if (contents.isClip || (contents.scenes.length > 1 && random.chance(0.5))) {
+  if (contents.scenes.length > 1 && random.chance(0.5)) {
     const found = pickFound([...contents.things, ...contents.words], random);
     if (found) return { ...behind(found), answer: found.scene.colour, image: found.image + 1, subject: found.name, others };
   }
@@ -124,7 +115,6 @@ function behind({ name, scene }: Found): Pick<Draft, 'form' | 'gaps'> {
 const isSeveral = (scene: Scene) => scene.kind === 'count' && scene.items.length > 1;
 
 function draftPlace(contents: Contents, random: Random): Draft | undefined {
-  if (contents.isClip) return draftPlaceFound(contents, random);
   const images = contents.ofKind('places');
   if (images.length === 0) return;
   const image = random.pick(images);
@@ -136,33 +126,15 @@ function draftPlace(contents: Contents, random: Random): Draft | undefined {
   return { ...byNumber(contents, 'where', image, { b: name }, random), answer: place, subject: name, others: () => random.pick(PLACES) };
 }
 
-/** The place of a thing that one frame shows in a quadrant. */
-function draftPlaceFound(contents: Contents, random: Random): Draft | undefined {
-  const found = pickFound(
-    contents.things.filter(({ scene }) => scene.kind === 'places'),
-    random,
-  );
-  const item = found?.scene.items.find((other) => nameOf(other) === found.name);
-  if (!found || !item) return;
-  return {
-    form: 'where one',
-    gaps: { b: found.name },
-    answer: placeOf(found.scene, item),
-    subject: found.name,
-    others: () => random.pick(PLACES),
-  };
-}
-
 function draftCount(contents: Contents, random: Random): Draft | undefined {
-  const isFound = (image: number) => contents.things.some((thing) => thing.image === image);
-  const images = contents.ofKind('count').filter((image) => !contents.isClip || isFound(image));
+  const images = contents.ofKind('count');
   if (images.length === 0) return;
   const image = random.pick(images);
   const { items } = contents.scenes[image] as Scene;
   const name = nameOf(items[0] as Scene['items'][number]);
   const rest = { answer: String(items.length), subject: name, image: image + 1, others: () => String(1 + random.below(9)) };
-  if (contents.isClip || (isFound(image) && contents.scenes.length > 1 && random.chance(0.3)))
-    return { form: 'count found', gaps: { p: plural(name) }, ...rest };
+  const isFound = contents.scenes.length > 1 && contents.things.some((thing) => thing.image === image);
+  if (isFound && random.chance(0.3)) return { form: 'count found', gaps: { p: plural(name) }, ...rest };
   return { ...byNumber(contents, 'count', image, { p: plural(name) }, random), ...rest };
 }
 
@@ -170,7 +142,7 @@ function draftWhich(contents: Contents, random: Random): Draft | undefined {
   const { scenes, things, words } = contents;
   if (scenes.length < 2) return;
   const others = () => `image ${1 + random.below(scenes.length)}`;
-  const at = (image: number) => ({ answer: `image ${image + 1}`, image: image + 1, others, isNumbered: true });
+  const at = (image: number) => ({ answer: `image ${image + 1}`, image: image + 1, others });
   // What is unique in this context, by sort; a sort is drawn first, so that rare ones are asked about too.
   const counts = unique(contents.ofKind('count'), (image) => counted(scenes[image] as Scene));
   const colours = unique([...scenes.keys()], (image) => (scenes[image] as Scene).colour);
@@ -203,7 +175,7 @@ function unique(images: readonly number[], said: (image: number) => string): (re
 
 function draftExists(contents: Contents, random: Random): Draft | undefined {
   const isWord = contents.words.length > 0 && random.chance(0.2);
-  const form = isWord ? 'exists word' : contents.isClip ? 'exists clip' : 'exists';
+  const form = isWord ? 'exists word' : 'exists';
   const gaps = (name: string) => (isWord ? { w: name } : { a: withArticle(name) });
   if (random.chance(0.5)) {
     // One copy among others is "a star" as well; several are not asked about so.
@@ -212,7 +184,7 @@ function draftExists(contents: Contents, random: Random): Draft | undefined {
       return {
         form,
         gaps: gaps(found.name),
-        answer: contents.isClip ? 'yes' : `yes, image ${found.image + 1}`,
+        answer: `yes, image ${found.image + 1}`,
         subject: found.name,
         image: found.image + 1,
       };
@@ -251,13 +223,13 @@ function draftOrder(contents: Contents, random: Random): Draft | undefined {
 function askChoice(contents: Contents, random: Random): Asked | undefined {
   const types = random.sample(['name', 'name', 'colour', 'place', 'count', 'text', 'which', 'order'] as const, 8);
   for (const type of types) {
-    const draft = draftOf(type, contents, random);
+    const draft = DRAFTS[type](contents, random);
     if (!draft?.others || (type === 'which' && contents.scenes.length < LETTERS.length)) continue;
     const options = new Set([draft.answer]);
     while (options.size < LETTERS.length) options.add(draft.others(random));
     const choices = random.sample([...options], LETTERS.length);
     const answer = LETTERS[choices.indexOf(draft.answer)] as string;
-    return { type: 'choice', question: withChoices(phrase(draft, random), choices), ...known(draft, contents), answer, choices };
+    return { type: 'choice', question: withChoices(phrase(draft, random), choices), ...known(draft), answer, choices };
   }
   return undefined;
 }

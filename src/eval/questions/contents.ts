@@ -40,16 +40,13 @@ export function counted(scene: Scene): string {
 
 export class Contents {
   readonly scenes: readonly Scene[];
-  /** Frames of a clip have no numbers: questions about one name what it shows. */
-  readonly isClip: boolean;
   /** Things seen in exactly one image, and words read in exactly one. */
   readonly things: readonly Found[];
   readonly words: readonly Found[];
   readonly #images = new Map<string, number[]>();
 
-  constructor(scenes: readonly Scene[], isClip = false) {
+  constructor(scenes: readonly Scene[]) {
     this.scenes = scenes;
-    this.isClip = isClip;
     for (const [image, scene] of scenes.entries()) {
       for (const key of keysOf(scene)) {
         const images = this.#images.get(key);
