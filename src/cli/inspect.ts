@@ -20,6 +20,7 @@ const spectrumArgs = {
     description:
       'with --spectrum: a picture, or a folder of them; may be given several times (default: the demo pictures in the model folder)',
   },
+  clip: { type: 'boolean', description: 'with --spectrum: the pictures are frames of one clip, in order of time' },
   text: {
     type: 'string',
     description: 'with --spectrum: the text behind the pictures (default: the demo questions in the model folder, one after the other)',
@@ -57,9 +58,9 @@ export const inspectCommand = defineCommand({
         const [, unexpected] = args._;
         if (unexpected !== undefined)
           throw new AttentionPackError(`inspect takes one model; got '${unexpected}' too: name pictures with --image`);
-        const { text, layers, svg, dtype } = args;
+        const { text, layers, svg, dtype, clip } = args;
         const { inspectSpectrum } = await import('./spectrum.ts');
-        return inspectSpectrum(model, { images: valuesOf('image', rawArgs), text, layers, svg, dtype, json: Boolean(args.json) });
+        return inspectSpectrum(model, { images: valuesOf('image', rawArgs), clip, text, layers, svg, dtype, json: Boolean(args.json) });
       }
       const alone = Object.keys(spectrumArgs).find((name) => args[name as keyof typeof spectrumArgs] !== undefined);
       if (alone) throw new AttentionPackError(`--${alone} goes with --spectrum only`);

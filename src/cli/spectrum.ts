@@ -17,6 +17,8 @@ import { colours, Progress, printJson, printTable } from './output.ts';
 
 export interface SpectrumOptions {
   readonly images: readonly string[];
+  /** Whether the images are frames of one clip. Default false. */
+  readonly clip?: boolean | undefined;
   readonly text?: string | undefined;
   readonly layers?: string | undefined;
   readonly svg?: string | undefined;
@@ -42,8 +44,12 @@ export async function inspectSpectrum(model: string, options: SpectrumOptions): 
   const begun = performance.now();
   let report: SpectrumReport;
   try {
-    progress.update(`running ${images.length} images through the decoder`);
-    const rows = await collectRows(packed, await prompt(processor, [question(text, images.length)], images), layers);
+    progress.update(`running ${images.length} ${images.length === 1 ? 'image' : 'images'} through the decoder`);
+    const rows = await collectRows(
+      packed,
+      await prompt(processor, [question(text, images.length, { clip: options.clip ?? false })], images),
+      layers,
+    );
     const start = performance.now();
     report = await measureSpectra(rows, (done, of) => {
       const seconds = done ? ((performance.now() - start) / 1000 / done) * (of - done) : undefined;
