@@ -1,5 +1,5 @@
 /** `attentionpack eval <model>`: task scores, loyalty and bytes of cache settings, each paired with the dense cache; resumable. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { env, LogLevel } from '@huggingface/transformers';
 import { defineCommand } from 'citty';
@@ -30,6 +30,8 @@ export const evalCommand = defineCommand({
       valueHint: 'folder',
     },
     dtype: { type: 'string', description: "precision of the weights, as transformers.js names it (default: the model's own)" },
+    pixels: { type: 'string', description: "width and height of drawn pictures (default: the model's own, or 64)" },
+    seed: { type: 'string', description: 'seed of drawn pictures and questions (default: 1)' },
     threads: { type: 'string', description: "threads of ONNX Runtime (default: the runtime's own choice)" },
     list: { type: 'boolean', description: 'list tasks and cache settings, and do nothing else' },
     ...jsonArg,
@@ -45,6 +47,8 @@ interface Args {
   readonly limit?: string;
   readonly out?: string;
   readonly dtype?: string;
+  readonly pixels?: string;
+  readonly seed?: string;
   readonly threads?: string;
   readonly json?: boolean;
 }
@@ -56,7 +60,10 @@ async function run(args: Args): Promise<void> {
   const limit = args.limit === undefined ? undefined : wholeNumber('--limit', args.limit);
   const threads = args.threads === undefined ? undefined : wholeNumber('--threads', args.threads);
   const load = { ...dtypeOption(model, args.dtype), ...(threads !== undefined && { session_options: { intraOpNumThreads: threads } }) };
-  const tasks = await findTasks(names(args.tasks ?? 'all'), { data: folders(args.data) });
+  const size = args.pixels === undefined ? ownPixels(model) : wholeNumber('--pixels', args.pixels);
+  const seed = args.seed === undefined ? undefined : wholeNumber('--seed', args.seed);
+  const drawn = { ...(size !== undefined && { size }), ...(seed !== undefined && { seed }) };
+  const tasks = await findTasks(names(args.tasks ?? 'all'), { data: folders(args.data), drawn });
   const out = args.out ?? `eval-${path.basename(path.resolve(model))}`;
   env.logLevel = LogLevel.ERROR;
 
@@ -94,6 +101,18 @@ async function run(args: Args): Promise<void> {
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }
 }
+
+/** Pixels a side that a local model reads, where all pictures have one size that can be drawn. */
+function ownPixels(model: string): number | undefined {
+  const file = path.join(model, 'config.json');
+  if (!existsSync(file)) return undefined;
+  const { vision_config } = JSON.parse(readFileSync(file, 'utf8')) as { vision_config?: { image_size?: number } };
+  const size = vision_config?.image_size;
+  return size !== undefined && size % 16 === 0 && size >= 64 ? Math.min(size, LARGEST_DRAWN) : undefined;
+}
+
+/** Larger pictures are read by enlarging these. */
+const LARGEST_DRAWN = 320;
 
 /** The command as it was typed, for a shell. */
 function resumeCommand(): string {

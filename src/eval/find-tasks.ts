@@ -3,24 +3,19 @@ import { existsSync, statSync } from 'node:fs';
 import { AttentionPackError } from '../errors.ts';
 import { DATASETS, openDataset } from './datasets/index.ts';
 import type { Task } from './task.ts';
-
-interface BuiltIn {
-  readonly about: string;
-  open(): Task | Promise<Task>;
-}
-
-/** Tasks of the package, in the order of `--list`. */
-const BUILT_IN: Readonly<Record<string, BuiltIn>> = {};
+import { DRAWN_TASKS, type DrawnOptions } from './tasks/index.ts';
 
 export interface FindOptions {
   /** Folder of each public dataset, by its name. */
   readonly data?: Readonly<Record<string, string>>;
+  /** Size and seed of the pictures that are drawn. */
+  readonly drawn?: DrawnOptions;
 }
 
 /** Every task there is, with one line each; datasets need a folder. */
 export function listTasks(): { readonly name: string; readonly about: string; readonly files?: string }[] {
   return [
-    ...Object.entries(BUILT_IN).map(([name, { about }]) => ({ name, about })),
+    ...Object.entries(DRAWN_TASKS).map(([name, { about }]) => ({ name, about })),
     ...Object.entries(DATASETS).map(([name, { about, files }]) => ({ name, about, files })),
   ];
 }
@@ -30,24 +25,25 @@ export function listTasks(): { readonly name: string; readonly about: string; re
  *
  * @throws {AttentionPackError} for an unknown name, a dataset without a folder, or a folder without the dataset
  */
-export async function findTasks(names: readonly string[], { data = {} }: FindOptions = {}): Promise<Task[]> {
+export async function findTasks(names: readonly string[], { data = {}, drawn = {} }: FindOptions = {}): Promise<Task[]> {
   for (const [name, folder] of Object.entries(data)) {
     if (!Object.hasOwn(DATASETS, name)) throw new AttentionPackError(`no dataset '${name}'; there are ${Object.keys(DATASETS).join(', ')}`);
     if (!existsSync(folder) || !statSync(folder).isDirectory())
       throw new AttentionPackError(`folder '${folder}' of ${name} does not exist`);
   }
-  const wanted = names.flatMap((name) => (name === 'all' ? [...Object.keys(BUILT_IN), ...Object.keys(data)] : [name]));
+  const wanted = names.flatMap((name) => (name === 'all' ? [...Object.keys(DRAWN_TASKS), ...Object.keys(data)] : [name]));
   const tasks: Task[] = [];
   for (const name of new Set([...wanted, ...(names.includes('all') ? [] : Object.keys(data))])) {
-    tasks.push(await openTask(name, data));
+    tasks.push(await openTask(name, data, drawn));
   }
   return tasks;
 }
 
-async function openTask(name: string, data: Readonly<Record<string, string>>): Promise<Task> {
-  if (Object.hasOwn(BUILT_IN, name)) return (BUILT_IN[name] as BuiltIn).open();
+async function openTask(name: string, data: Readonly<Record<string, string>>, drawn: DrawnOptions): Promise<Task> {
+  const ours = Object.hasOwn(DRAWN_TASKS, name) ? DRAWN_TASKS[name] : undefined;
+  if (ours) return ours.open(drawn);
   if (!Object.hasOwn(DATASETS, name)) {
-    throw new AttentionPackError(`'${name}' is not a task; use all, ${[...Object.keys(BUILT_IN), ...Object.keys(DATASETS)].join(', ')}`);
+    throw new AttentionPackError(`'${name}' is not a task; use all, ${[...Object.keys(DRAWN_TASKS), ...Object.keys(DATASETS)].join(', ')}`);
   }
   const folder = data[name];
   if (folder === undefined) throw new AttentionPackError(`task '${name}' needs its files; add --data ${name}=<folder>`);

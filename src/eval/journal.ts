@@ -16,8 +16,8 @@ export interface JournalIdentity {
   readonly onnxruntime: string;
 }
 
-/** What a task's entries depend on. */
-type TaskIdentity = Pick<Task, 'name' | 'metricName' | 'maxNewTokens' | 'size'>;
+/** What a task's entries depend on. Seeds and the like show in the ids of contexts. */
+type TaskIdentity = Pick<Task, 'name' | 'metricName' | 'maxNewTokens' | 'size'> & { readonly firstContext: string };
 
 type Line = { readonly journal: JournalIdentity } | { readonly begin: TaskIdentity } | JournalEntry;
 
@@ -73,17 +73,18 @@ export class Journal {
   /**
    * Announces a task whose entries follow.
    *
+   * @param firstContext id of its first context
    * @throws {AttentionPackError} if the journal has entries of another task of that name
    */
-  begin({ name, metricName, maxNewTokens, size }: Task): void {
-    const task: TaskIdentity = { name, metricName, maxNewTokens, size };
+  begin({ name, metricName, maxNewTokens, size }: Task, firstContext: string): void {
+    const task: TaskIdentity = { name, metricName, maxNewTokens, size, firstContext };
     const known = this.#tasks.get(name);
     if (!known) {
       this.#tasks.set(name, task);
       this.#write({ begin: task });
       return;
     }
-    for (const key of ['metricName', 'maxNewTokens', 'size'] as const) {
+    for (const key of ['metricName', 'maxNewTokens', 'size', 'firstContext'] as const) {
       if (known[key] !== task[key]) {
         throw new AttentionPackError(
           `${this.#file}: task '${name}' had ${key} ${known[key]}, now ${task[key]}; its answers cannot go together: choose another --out`,

@@ -93,7 +93,7 @@ export async function evaluate(model: string, options: EvaluateOptions): Promise
   const identity = identityOf(model, typeof load.dtype === 'string' ? load.dtype : undefined);
   const journal = new Journal(out, identity);
   try {
-    for (const task of tasks) journal.begin(task);
+    for (const task of tasks) journal.begin(task, await firstContext(task));
     onProgress({ phase: 'loading', task: '', setting: '', done: 0, total: 0, secondsLeft: undefined });
     await using holders = await openHolders(model, wanted, load);
     if (wanted.some(({ name }) => name !== DENSE.name) && !holders.others.length) {
@@ -123,6 +123,12 @@ function checkTasks(tasks: readonly Task[]): void {
   if (!tasks.length) throw new AttentionPackError('there are no tasks to ask; give at least one');
   const twice = tasks.find(({ name }, i) => tasks.findIndex((other) => other.name === name) < i);
   if (twice) throw new AttentionPackError(`task '${twice.name}' is given twice; leave one out`);
+}
+
+/** Nothing is drawn or read for it but the context's own description. */
+async function firstContext(task: Task): Promise<string> {
+  for await (const { id } of task.contexts()) return id;
+  throw new AttentionPackError(`task '${task.name}' has no contexts`);
 }
 
 interface TaskRun {
