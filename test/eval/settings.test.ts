@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest';
+import { DENSE, parseSetting, parseSettings } from '../../src/eval/settings.ts';
+
+const named = (text: string): string[] => parseSettings(text).map(({ name }) => name);
+
+test('a part with an equals sign belongs to the setting before it; dense comes first, named or not', () => {
+  expect(named('int8,packed:8,dense')).toEqual(['dense', 'int8', 'packed:8']);
+  expect(named('packed:rank=8,basis-per=image,rotary=post-rope,int4,packed:64/32,packed')).toEqual([
+    'dense',
+    'packed:8,rotary=post-rope,basis-per=image',
+    'int4',
+    'packed:64/32',
+    'packed',
+  ]);
+  expect(named('packed,rank=4,int8,scales=tensor')).toEqual(['dense', 'packed:4', 'int8:scales=tensor']);
+  expect(parseSettings('dense')).toEqual([DENSE]);
+});
+
+test('one setting has one name, however it was written', () => {
+  for (const text of ['packed:8,codes=int8', 'packed:codes=int8,rank=8', 'packed:rank=8,codes=int8'])
+    expect(parseSetting(text)).toEqual({ kind: 'packed', name: 'packed:8,codes=int8', options: { rank: 8, codes: 'int8' } });
+  expect(parseSetting('int4:scales=channel')).toEqual(parseSetting('int4'));
+  for (const name of ['packed:64/32,rotary=rotate-late,sink=0', 'int8:scales=tensor', 'half-resolution', 'dense-fp32', 'dense-fp16'])
+    expect(parseSetting(name).name).toBe(name);
+});
+
+test('ranks of keys and of values may differ', () => {
+  expect(parseSetting('packed:rank=64/32')).toMatchObject({ options: { rank: { keys: 64, values: 32 } } });
+});
+
+test.each([
+  ['packd:8', "'packd:8' is not a cache setting; use dense, dense-fp32, dense-fp16, half-resolution, int8, int4, packed"],
+  ['', "'' is not a cache setting"],
+  ['packed:size=8', "packed has no option 'size'; it has rank, rotary"],
+  ['packed:8,rank=4', 'rank is given twice'],
+  ['packed:0', "packed:rank takes a whole number >= 1; got '0'"],
+  ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
+  ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, post-rope; got 'late'"],
+  ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
+  ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
+  ['half-resolution:2', "cache setting 'half-resolution' takes no options"],
+  ['packed:8,packed:rank=8', "cache setting 'packed:8' is given twice"],
+])('%s is refused in one line', (text, message) => {
+  expect(() => parseSettings(text)).toThrow(message);
+});
