@@ -4,7 +4,7 @@ import type { Random } from '../drawing/random.ts';
 import { COLOUR_NAMES, nameOf, PLACES, placeOf, type Scene } from '../drawing/scene.ts';
 import { WORDS } from '../drawing/words.ts';
 import { type Contents, counted, describe, type Found } from './contents.ts';
-import { plural, withArticle } from './names.ts';
+import { plural, verb, withArticle } from './names.ts';
 import { type Form, fill, LETTERS, PHRASINGS, withChoices } from './phrasings.ts';
 
 export const QUESTION_TYPES = ['name', 'colour', 'place', 'count', 'text', 'which', 'exists', 'list', 'choice', 'order'] as const;
@@ -123,7 +123,7 @@ function draftPlace(contents: Contents, random: Random): Draft | undefined {
   const [name, place] = [nameOf(item), placeOf(scene, item)];
   if (random.chance(0.5))
     return { ...byNumber(contents, 'what at', image, { q: place }, random), answer: name, others: otherConcept(contents) };
-  return { ...byNumber(contents, 'where', image, { b: name }, random), answer: place, subject: name, others: () => random.pick(PLACES) };
+  return { ...byNumber(contents, 'where', image, { b: name, v: verb(name) }, random), answer: place, subject: name, others: () => random.pick(PLACES) };
 }
 
 function draftCount(contents: Contents, random: Random): Draft | undefined {
@@ -176,7 +176,7 @@ function unique(images: readonly number[], said: (image: number) => string): (re
 function draftExists(contents: Contents, random: Random): Draft | undefined {
   const isWord = contents.words.length > 0 && random.chance(0.2);
   const form = isWord ? 'exists word' : 'exists';
-  const gaps = (name: string) => (isWord ? { w: name } : { a: withArticle(name) });
+  const gaps = (name: string) => (isWord ? { w: name } : { a: withArticle(name), v: verb(name) });
   if (random.chance(0.5)) {
     // One copy among others is "a star" as well; several are not asked about so.
     const found = pickFound(isWord ? contents.words : contents.things.filter(({ scene }) => !isSeveral(scene)), random);

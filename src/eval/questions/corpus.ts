@@ -3,7 +3,7 @@ import { CONCEPTS } from '../drawing/assets.ts';
 import { COLOUR_NAMES, PLACES } from '../drawing/scene.ts';
 import { SHAPES } from '../drawing/shapes.ts';
 import { WORDS } from '../drawing/words.ts';
-import { plural, withArticle } from './names.ts';
+import { plural, verb, withArticle } from './names.ts';
 import { fill, LETTERS, PHRASINGS, withChoices } from './phrasings.ts';
 
 /** Highest number of an image. */
@@ -17,6 +17,7 @@ export function* corpusLines(): Generator<string> {
     const w = WORDS[i % WORDS.length] as string;
     const gaps = {
       a: withArticle(b),
+      v: verb(b),
       b,
       o,
       p: plural(b),

@@ -1,25 +1,31 @@
 /** Names of things in a sentence: with an article, and for several of them. */
 
-/** Names that take no article, being mass nouns or plurals. */
-const NO_ARTICLE = new Set(
+/** Names that are plurals already. */
+const PLURALS = new Set(
   (
-    'bacon,bamboo,bread,cheese,chocolate,coffee,corn,curry,fire,honey,meat,milk,money,noodles,popcorn,poop,pudding,rice,sheet music,stew,sushi,tea,wheat,whiskey,wind,wine,beer,sake,oden,' +
-    'badminton,bowling,tennis,ping pong,ice hockey,shaved ice,zzz,nail polish,thumbs up,thumbs down,yin yang,' +
-    'books,cherries,chains,clapping hands,crossed fingers,dolls,eyes,fireworks,folded hands,footprints,fries,glasses,grapes,headphones,heart eyes,jeans,' +
-    'knobs,pancakes,paw prints,peanuts,scissors,shopping bags,skis,sparkles,sunglasses,swords,theatre masks'
+    'thumbs up,thumbs down,books,cherries,chains,clapping hands,crossed fingers,dolls,eyes,fireworks,folded hands,footprints,fries,glasses,grapes,' +
+    'headphones,heart eyes,jeans,knobs,noodles,pancakes,paw prints,peanuts,scissors,shopping bags,skis,sparkles,sunglasses,swords,theatre masks'
+  ).split(','),
+);
+
+/** Names of what is not counted. */
+const MASS = new Set(
+  (
+    'bacon,bamboo,bread,cheese,chocolate,coffee,corn,curry,fire,honey,meat,milk,popcorn,poop,pudding,rice,sheet music,stew,sushi,tea,wheat,' +
+    'whiskey,wind,wine,beer,sake,oden,badminton,bowling,tennis,ping pong,ice hockey,shaved ice,zzz,nail polish,yin yang'
   ).split(','),
 );
 
 /** Names whose plural is no other word, or that have none: never counted. */
 export const UNCOUNTED: ReadonlySet<string> = new Set([
-  ...NO_ARTICLE,
+  ...PLURALS,
+  ...MASS,
   'biceps',
   'nut and bolt',
   'sun and cloud',
   'fleur de lis',
   'star of david',
   'tongue out',
-  'cutlery',
   'radioactive',
 ]);
 
@@ -49,14 +55,17 @@ const IRREGULAR: Readonly<Record<string, string>> = {
 
 /** "a violin", "an owl", "scissors". */
 export function withArticle(name: string): string {
-  if (NO_ARTICLE.has(name)) return name;
+  if (PLURALS.has(name) || MASS.has(name)) return name;
   return /^([aeio]|um|ur|up)/.test(name) ? `an ${name}` : `a ${name}`;
 }
+
+/** "is" or "are", as a name wants it. */
+export const verb = (name: string): string => (PLURALS.has(name) ? 'are' : 'is');
 
 /** "violins", "boxes", "cherries"; a name with several words takes the ending at its last. */
 export function plural(name: string): string {
   if (Object.hasOwn(IRREGULAR, name)) return IRREGULAR[name] as string;
-  if (NO_ARTICLE.has(name)) return name;
+  if (PLURALS.has(name) || MASS.has(name)) return name;
   if (/(s|x|z|ch|sh)$/.test(name)) return `${name}es`;
   if (/[^aeiou]y$/.test(name)) return `${name.slice(0, -1)}ies`;
   if (/(potato|tomato|volcano)$/.test(name)) return `${name}es`;

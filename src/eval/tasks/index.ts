@@ -2,7 +2,7 @@
 import type { Random } from '../drawing/random.ts';
 import type { Kind } from '../drawing/scene.ts';
 import { exactMatch, letterAccuracy, rougeL } from '../metrics.ts';
-import type { QuestionType } from '../questions/index.ts';
+import type { Asked, QuestionType } from '../questions/index.ts';
 import type { Task } from '../task.ts';
 import { type DrawnOptions, drawnTask, type Recipe } from './drawn-task.ts';
 
@@ -15,6 +15,9 @@ const times = <T>(count: number, value: T): T[] => Array.from({ length: count },
 /** Most pictures of a long context hold one drawing; the rest hold words, drawings in quadrants or copies to count. */
 const mixed = (count: number) => (random: Random) => times(count, 0).map(() => random.pick<Kind>(['single', 'single', 'single', 'text']));
 
+/** A colour is asked for by what stands before it, not by number. */
+const byContent = ({ type, subject }: Asked): boolean => type !== 'colour' || subject !== undefined;
+
 /** Retrieval by content and by number, several questions a context, so that few contexts make narrow intervals. */
 const NEEDLES: readonly QuestionType[] = ['which', 'which', 'name', 'name', 'colour', 'colour'];
 
@@ -25,6 +28,7 @@ const needle = (numImages: number, numContexts: number, repeats: number): Recipe
   numContexts,
   kinds: mixed(numImages),
   asks: times(repeats, NEEDLES).flat(),
+  fits: byContent,
 });
 
 /** Questions about one packed context of many kinds: each needs something else of it. */
@@ -91,6 +95,7 @@ const RECIPES: readonly Recipe[] = [
     numContexts: 120,
     kinds: () => times(16, 'single'),
     asks: times(2, NEEDLES).flat(),
+    fits: byContent,
     isClip: true,
   },
   {
