@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .alignment import NameVectors, align_words, alignment_loss
 from .config import Config, load_config
-from .curriculum import TOKENS_PER_STEP, TYPES, Mix, Phase, curriculum
+from .curriculum import TYPES, Mix, Phase, curriculum
 from .decoder_forward import DecoderForward
 from .export import fresh_model, with_tower
 from .features import Pool, load_pool
@@ -75,7 +76,7 @@ class Batches:
         images = self.random.choice(mix.images)
         keep, spread = self.random.choice(mix.keep), self.random.choice(mix.spread)
         length = images * ((keep or 64 // self.merge) + 5) + 14 * mix.questions
-        count = max(1, round(self.scale * TOKENS_PER_STEP / length))
+        count = max(1, round(self.scale * mix.tokens / length))
         later = mix.later if images > 1 and not mix.clip else 0.0
         talker = self._clips() if mix.clip else self.talker
         conversations = talker.ask(count, [images], mix.questions, mix.types, mix.kinds, later, mix.clip)
@@ -103,9 +104,7 @@ class Losses:
     def __init__(self, config: Config, model, tokenizer, pool: Pool, forward: DecoderForward):
         self.config, self.model, self.pool, self.forward, self.device = config, model, pool, forward, config.device
         self.image_id = special_ids(config.model, tokenizer)["image"]
-        names = [tokenizer.encode(f" {name}").ids for name in vocabulary()["things"]]
-        self.name_ids = torch.tensor([id for name in names for id in name], device=self.device)
-        self.name_starts = torch.tensor(np.cumsum([0, *(len(name) for name in names[:-1])]), device=self.device)
+        self.names = NameVectors(tokenizer, self.device)
 
     def embed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Embedded sequences [B, S, hidden] and the projected pictures in them [N, hidden]."""
@@ -115,17 +114,11 @@ class Losses:
         return embedded.masked_scatter((ids == self.image_id)[..., None], projected.to(embedded.dtype)), projected
 
     def alignment(self, batch: Batch, projected: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of some projected tokens that show something against the embeddings of all names.
-
-        "which image shows a violin?" needs the word to match the picture inside attention; without this loss that
-        circuit was still at chance when "what is in image 3?" was long learned.
-        """
+        """Alignment (alignment.py) of some projected tokens that show something: it must not be lost."""
         shown = torch.from_numpy(self.pool.things[batch.features].astype(np.int64))
         some = (shown != NOTHING).nonzero()[:, 0]
         some = some[torch.randperm(len(some))[:ALIGNED_TOKENS]].to(self.device)
-        words = F.embedding_bag(self.name_ids, self.model.get_input_embeddings().weight.float(), self.name_starts, mode="mean")
-        cosine = F.normalize(projected[some].float(), dim=-1) @ F.normalize(words, dim=-1).T
-        return F.cross_entropy(cosine * 16, shown.to(self.device)[some])
+        return alignment_loss(projected[some], shown.to(self.device)[some], self.names(self.model.get_input_embeddings().weight))
 
     def answers(self, batch: Batch, embedded: torch.Tensor):
         """Mean cross-entropies over answer tokens and over hints, and which answer tokens are right: (loss, hint loss, right, types).
@@ -148,18 +141,21 @@ def train(config: Config) -> None:
     torch.set_num_threads(config.threads)
     folder = config.folder
     tokenizer = train_tokenizer(config.model)
-    model = with_tower(config, fresh_model(config, tokenizer)).to(config.device).bfloat16()
+    pool = load_pool(config)
+    saved = folder / "decoder.pt"
+    model = with_tower(config, fresh_model(config, tokenizer)).to(config.device)
+    if not saved.exists():
+        align_words(config, model, tokenizer, pool)
+    model.bfloat16()
     trained = [(n, p) for n, p in model.named_parameters() if ("language_model" in n or is_projector(n)) and not n.endswith("language_model.norm.weight")]
     optimiser = MasterOptimiser(trained, config.decoder_lr, config.decoder_muon_lr)
     average = [master.clone() for master in optimiser.masters]
-    saved = folder / "decoder.pt"
     step, spent, asked, number, tokens_seen = 0, 0.0, 0, -1, 0
     if saved.exists():
         state = torch.load(saved)
         optimiser.load_state_dict(state["optimiser"])
         average, step, spent = state["average"], state["step"], state["seconds"]
         asked, number, tokens_seen = state["questions"], state["phase"], state["tokens"]
-    pool = load_pool(config)
     torch.manual_seed(config.seed + step)
     batches = Batches(config, pool, tokenizer, config.seed * 1000 + step)
     losses = Losses(config, model, tokenizer, pool, DecoderForward(model))
@@ -174,8 +170,13 @@ def train(config: Config) -> None:
             batch, _ = batches.next()
             with torch.no_grad():
                 fitted.append((batch, losses.embed(batch)[0]))
-        fit = set_number_reader if phase.heads == "reader" else set_match_heads
-        for parameter, value in fit(config, model, fitted, losses.forward).items():
+        if phase.heads == "reader":
+            values = set_number_reader(config, model, fitted)
+        else:
+            with torch.no_grad():
+                names = losses.names(model.get_input_embeddings().weight)[0]
+            values = set_match_heads(config, model, fitted, losses.forward, names)
+        for parameter, value in values.items():
             index = [n for n, _ in trained].index(parameter)
             average[index].copy_(value)
             optimiser.assign(index, value.to(config.device))

@@ -9,6 +9,7 @@ import torch
 
 from .config import Config
 from .decoder_forward import DecoderForward, norm
+from .tokenizer import MAX_IMAGES
 from .writer import NOTHING, Batch
 
 NUM_BATCHES = 16
@@ -24,7 +25,7 @@ READER_GAIN = 10.0
 
 
 @torch.no_grad()
-def set_number_reader(config: Config, model, batches: list, forward: DecoderForward) -> dict[str, torch.Tensor]:
+def set_number_reader(config: Config, model, batches: list) -> dict[str, torch.Tensor]:
     """New weights, by name, with which layer 0 brings an image's number to its tokens. `batches` — (Batch, embedded [B, S, hidden])."""
     head, key_head = HEADS[config.model][1]
     pairs = torch.tensor(list(NEAR_PAIRS[config.model]))
@@ -65,12 +66,18 @@ def number_tokens(batch: Batch):
 
 
 @torch.no_grad()
-def set_match_heads(config: Config, model, batches: list, forward: DecoderForward) -> dict[str, torch.Tensor]:
-    """New query and key weights, by name, of the heads that match things and numbers."""
+def set_match_heads(config: Config, model, batches: list, forward: DecoderForward, names: torch.Tensor) -> dict[str, torch.Tensor]:
+    """New query and key weights, by name, of the heads that match things and numbers. `names` — embeddings of things [things, hidden]."""
     slow = torch.tensor([*SLOW_PAIRS, *(pair + config.head_dim // 2 for pair in SLOW_PAIRS)])
     generator = torch.Generator().manual_seed(0)
-    codes = torch.nn.functional.normalize(torch.randn(4096, len(slow), generator=generator), dim=-1)
-    codes = torch.cat([codes, torch.zeros(1, len(slow))])  # NOTHING picks the last
+    zero = torch.zeros(1, len(slow))  # NOTHING picks the last
+    # Numbers are few enough for random codes. Things outnumber the dimensions that could tell such codes apart, so theirs are their names'
+    # embeddings seen from a few random directions: a linear map of what words bring along and what aligned pictures show.
+    directions = torch.randn(names.shape[1], len(slow), generator=generator)
+    codes = {
+        "thing": torch.cat([torch.nn.functional.normalize(names.float().cpu() @ directions, dim=-1), zero]),
+        "number": torch.cat([torch.nn.functional.normalize(torch.randn(MAX_IMAGES + 1, len(slow), generator=generator), dim=-1), zero]),
+    }
 
     states: dict[int, list] = {layer: [] for layer in MATCH_LAYERS}
     for batch, embedded in batches:
@@ -85,7 +92,7 @@ def set_match_heads(config: Config, model, batches: list, forward: DecoderForwar
         x = torch.cat(states[layer])  # [N, hidden]
         values: dict[str, torch.Tensor] = {}
         for kind, (head, key_head) in zip(("thing", "number"), HEADS[config.model]):
-            asked, shown = codes[marks(f"asked_{kind}")], codes[marks(f"shown_{kind}")]
+            asked, shown = codes[kind][marks(f"asked_{kind}")], codes[kind][marks(f"shown_{kind}")]
             # What other tokens ask is nearly free; what they offer must be zero, or words would match themselves.
             weight = torch.where(asked.norm(dim=1) > 0, 1.0, 0.02)
             for part, at, fit in (
