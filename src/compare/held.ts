@@ -46,23 +46,27 @@ export interface HeldContext extends AsyncDisposable {
 /** Most a prompt's logits need be: none but the last token's are looked at. */
 export const LAST_LOGITS: Tensor = new Tensor('int64', BigInt64Array.of(1n), []);
 
-/** The decoder over question and answer behind a cache that holds the context. Outputs, `present*` included, and their logits. */
+/**
+ * The decoder over question and answer behind a cache that holds the context. Outputs, `present*` included, and their logits.
+ *
+ * @param further inputs beside tokens, mask and cache
+ */
 export async function readForced(
   model: PreTrainedModel,
   context: AskedContext,
   question: AskedQuestion,
   answer: readonly bigint[],
   past_key_values: object,
+  further: Readonly<Record<string, Tensor>> = {},
 ): Promise<{ readonly outputs: Record<string, Tensor>; readonly logits: Float32Array }> {
   assert(answer.length, 'an answer has at least one token');
   const { numTokens } = context;
   const ids = BigInt64Array.from([...tailOf(question, numTokens), ...answer.slice(0, -1)]);
-  const attention_mask = ones(numTokens + ids.length);
   const outputs = (await model({
+    ...further,
     input_ids: new Tensor('int64', ids, [1, ids.length]),
-    attention_mask,
+    attention_mask: ones(numTokens + ids.length),
     past_key_values,
-    ...positions(model, question, answer, ids.length),
   })) as Record<string, Tensor>;
   const { logits } = outputs;
   const [, length = 0, vocab = 0] = logits?.dims ?? [];
@@ -71,25 +75,7 @@ export async function readForced(
   return { outputs, logits: rows };
 }
 
-interface RopeIndex {
-  get_rope_index?: (ids: Tensor, images: Tensor | undefined, videos: Tensor | undefined, mask: Tensor) => [Tensor, Tensor];
-}
-
-/** Positions [3, 1, N] of the last N tokens where they are not simply counted: they depend on the pictures before them (Qwen2-VL). */
-function positions(
-  model: PreTrainedModel,
-  { inputs }: AskedQuestion,
-  answer: readonly bigint[],
-  length: number,
-): { position_ids?: Tensor } {
-  const { get_rope_index } = model as unknown as RopeIndex;
-  if (typeof get_rope_index !== 'function') return {};
-  const ids = BigInt64Array.from([...(inputs.input_ids.data as BigInt64Array), ...answer.slice(0, -1)]);
-  const whole = new Tensor('int64', ids, [1, ids.length]);
-  const [all] = get_rope_index.call(model, whole, inputs.image_grid_thw, inputs.video_grid_thw, ones(ids.length));
-  return { position_ids: all.slice(null, null, [ids.length - length, ids.length]) as Tensor };
-}
-
+/** An attention mask without padding. */
 function ones(length: number): Tensor {
   return new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]);
 }

@@ -1,6 +1,7 @@
 /** Contexts in the cache of transformers.js itself: dense, or quantised by ONNX Runtime. Stock caches replace tensors, they do not write into them. */
-import { DynamicCache, type PreTrainedModel, type Tensor } from '@huggingface/transformers';
-import type { AskedContext } from './context.ts';
+import { DynamicCache, type PreTrainedModel, Tensor } from '@huggingface/transformers';
+import { conversationPositions } from '../positions.ts';
+import type { AskedContext, AskedQuestion } from './context.ts';
 import { generateBehind, type HeldBytes, type HeldContext, LAST_LOGITS, readForced } from './held.ts';
 
 /** Tensors of a cache by name, as DynamicCache takes them. */
@@ -45,15 +46,38 @@ export async function holdStock(
     },
     denseTokenBytes: perToken,
     async force(question, answer) {
-      const { outputs, logits } = await readForced(model, context, question, answer, fresh());
+      const { outputs, logits } = await readForced(model, context, question, answer, fresh(), positions(model, context, question, answer));
       lastEntries = entriesOf(outputs);
       return { logits, bytes: stockBytes(context, lastEntries, constant, perToken) };
     },
-    answer: ({ inputs }, maxNewTokens, timer) => generateBehind(model, inputs, fresh(), maxNewTokens, timer),
+    answer: ({ inputs }, maxNewTokens, timer) => generateBehind(behindCache(model), inputs, fresh(), maxNewTokens, timer),
     async [Symbol.asyncDispose]() {
       // Tensors on the CPU are the garbage collector's.
     },
   };
+}
+
+/** position_ids of question and answer in models that must be told them: those of the whole conversation, the context's left out. */
+function positions(
+  model: PreTrainedModel,
+  { numTokens }: AskedContext,
+  { inputs }: AskedQuestion,
+  answer: readonly bigint[],
+): Record<string, Tensor> {
+  const ids = BigInt64Array.from([...(inputs.input_ids.data as BigInt64Array), ...answer.slice(0, -1)]);
+  const input_ids = new Tensor('int64', ids, [1, ids.length]);
+  const all = conversationPositions(model, { input_ids, image_grid_thw: inputs.image_grid_thw });
+  return all ? { position_ids: all.slice(null, null, [numTokens, ids.length]) as Tensor } : {};
+}
+
+/**
+ * The same model, whose `generate` goes on behind a cache that holds pictures. Stock code of M-RoPE models sets `pixel_values` to null there and then
+ * tries to encode it.
+ */
+function behindCache(model: PreTrainedModel): PreTrainedModel {
+  const forward = ({ pixel_values, ...inputs }: Record<string, unknown>): Promise<unknown> =>
+    (model.forward as (inputs: unknown) => Promise<unknown>)(pixel_values ? { ...inputs, pixel_values } : inputs);
+  return Object.create(model, { forward: { value: forward } }) as PreTrainedModel;
 }
 
 function entriesOf(outputs: Readonly<Record<string, Tensor>>): CacheEntries {

@@ -1,5 +1,5 @@
 /** The journal of a run: one line for each context in each setting, on disk before the next one begins, so that an interrupt loses nothing. */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, statSync, truncateSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { AttentionPackError } from '../errors.ts';
 import type { JournalEntry } from './records.ts';
@@ -27,24 +27,20 @@ export class Journal {
   readonly entries: JournalEntry[] = [];
   readonly #tasks = new Map<string, TaskIdentity>();
   readonly #file: string | undefined;
+  /** Lines that say what the entries belong to; written with the first entry, so that a mistake in the command leaves nothing behind. */
+  readonly #announced: Line[] = [];
   #fd: number | undefined;
 
   /**
-   * Opens the journal in `folder`, which is made if it is not there; without a folder, entries are kept in memory only.
+   * Opens the journal in `folder`, which is made when there is something to write; without a folder, entries are kept in memory only.
    *
    * @throws {AttentionPackError} if the journal there is another model's or version's, or cannot be read
    */
   constructor(folder: string | undefined, identity: JournalIdentity) {
     if (folder === undefined) return;
-    try {
-      mkdirSync(folder, { recursive: true });
-    } catch (cause) {
-      throw new AttentionPackError(`${folder} cannot be written to: ${(cause as Error).message}`, { cause });
-    }
+    if (existsSync(folder) && !statSync(folder).isDirectory()) throw new AttentionPackError(`${folder} is a file; name a folder to write to`);
     this.#file = path.join(folder, JOURNAL_FILE);
-    const isOld = existsSync(this.#file) && this.#read(this.#file, identity);
-    this.#fd = openSync(this.#file, 'a');
-    if (!isOld) this.#write({ journal: identity });
+    if (!existsSync(this.#file) || !this.#read(this.#file, identity)) this.#announced.push({ journal: identity });
   }
 
   /** Takes in what was written before; false if nothing was, not even a whole first line. */
@@ -81,7 +77,7 @@ export class Journal {
     const known = this.#tasks.get(name);
     if (!known) {
       this.#tasks.set(name, task);
-      this.#write({ begin: task });
+      this.#announced.push({ begin: task });
       return;
     }
     for (const key of ['metricName', 'maxNewTokens', 'size', 'firstContext'] as const) {
@@ -95,18 +91,25 @@ export class Journal {
 
   append(entry: JournalEntry): void {
     this.entries.push(entry);
-    this.#write(entry);
-  }
-
-  #write(line: Line): void {
-    if (this.#fd === undefined) return;
-    writeSync(this.#fd, `${JSON.stringify(line)}\n`);
+    if (this.#file === undefined) return;
+    this.#fd ??= openToAppend(this.#file);
+    const lines = [...this.#announced.splice(0), entry];
+    writeSync(this.#fd, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
     fsyncSync(this.#fd);
   }
 
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
+  }
+}
+
+function openToAppend(file: string): number {
+  try {
+    mkdirSync(path.dirname(file), { recursive: true });
+    return openSync(file, 'a');
+  } catch (cause) {
+    throw new AttentionPackError(`${file} cannot be written: ${(cause as Error).message}`, { cause });
   }
 }
 

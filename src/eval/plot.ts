@@ -17,6 +17,9 @@ interface Point {
 const INK = '#808080';
 const GRID = '#80808040';
 
+/** Colours of vega's first scheme. */
+const MOST_COLOURS = 10;
+
 /** Renders without a DOM. vega is loaded when first needed: other commands start without its megabytes. */
 export async function scoreSvg(evaluation: Pick<Evaluation, 'rows' | 'tasks'>): Promise<string> {
   const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);
@@ -27,6 +30,9 @@ export async function scoreSvg(evaluation: Pick<Evaluation, 'rows' | 'tasks'>): 
 function specOf({ rows, tasks }: Pick<Evaluation, 'rows' | 'tasks'>): TopLevelSpec {
   const metrics = new Map(tasks.map(({ name, metric }) => [name, metric]));
   const title = (task: string): string => `${task}, ${metrics.get(task) ?? 'score'}`;
+  const settings = [...new Set(rows.map(({ setting }) => setting))];
+  // A colour for each setting while eyes can tell them apart, then one for each sort.
+  const colour = settings.length <= MOST_COLOURS ? 'setting' : 'family';
   const points = rows.map(
     ({ task, setting, score, bytes }): Point => ({
       task: title(task),
@@ -67,7 +73,7 @@ function specOf({ rows, tasks }: Pick<Evaluation, 'rows' | 'tasks'>): TopLevelSp
             x,
             y: { field: 'low', type: 'quantitative', scale: { zero: false }, title: 'score, 95 % interval', axis: { format: '.0%' } },
             y2: { field: 'high' },
-            color: { field: 'family', type: 'nominal' },
+            color: { field: colour, type: 'nominal' },
           },
         },
         {
@@ -75,7 +81,7 @@ function specOf({ rows, tasks }: Pick<Evaluation, 'rows' | 'tasks'>): TopLevelSp
           encoding: {
             x,
             y: { field: 'score', type: 'quantitative', scale: { zero: false } },
-            color: { field: 'family', type: 'nominal', title: 'cache' },
+            color: { field: colour, type: 'nominal', title: 'cache' },
           },
         },
       ],

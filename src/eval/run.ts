@@ -6,7 +6,7 @@ import { type Holders, openHolders, type RefusedSetting } from './holders.ts';
 import { identityOf } from './identity.ts';
 import { Journal, type JournalIdentity } from './journal.ts';
 import { type ContextRecord, isSkipped, type SkippedContext } from './records.ts';
-import { type CacheSetting, DENSE, parseSettings, SETTINGS } from './settings.ts';
+import { type CacheSetting, DEFAULT_SETTINGS, DENSE, parseSettings, SETTINGS } from './settings.ts';
 import { type EvaluationRow, type OverallRow, overall, summarise } from './summary.ts';
 import type { Task } from './task.ts';
 import { TimeLeft } from './time-left.ts';
@@ -88,7 +88,7 @@ export interface EvaluatedTask {
  */
 export async function evaluate(model: string, options: EvaluateOptions): Promise<Evaluation> {
   const { tasks, limit = Number.POSITIVE_INFINITY, load = {}, out, signal, onProgress = () => {} } = options;
-  const wanted = typeof options.cache === 'object' ? options.cache : parseSettings(options.cache ?? DEFAULT_CACHE);
+  const wanted = typeof options.cache === 'object' ? options.cache : parseSettings(options.cache ?? DEFAULT_SETTINGS);
   checkTasks(tasks);
   const identity = identityOf(model, typeof load.dtype === 'string' ? load.dtype : undefined);
   const journal = new Journal(out, identity);
@@ -116,8 +116,6 @@ export async function evaluate(model: string, options: EvaluateOptions): Promise
     journal.close();
   }
 }
-
-export const DEFAULT_CACHE = 'dense,int8,int4,packed';
 
 function checkTasks(tasks: readonly Task[]): void {
   if (!tasks.length) throw new AttentionPackError('there are no tasks to ask; give at least one');

@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { JOURNAL_FILE, Journal, type JournalIdentity } from '../../src/eval/journal.ts';
@@ -26,6 +26,7 @@ beforeEach(() => {
 });
 afterEach(() => removeFolder(path.dirname(folder)));
 
+/** A journal of so many entries, at least one. */
 function write(numRecords: number): void {
   const journal = new Journal(folder, identity);
   journal.begin(task, 'c0');
@@ -58,12 +59,13 @@ test('a line cut short anywhere loses that line only, and the file is whole agai
 });
 
 test('a file cut within its first line begins anew', () => {
-  write(0);
+  write(1);
   const file = path.join(folder, JOURNAL_FILE);
   const whole = readFileSync(file);
   writeFileSync(file, whole.subarray(0, 9));
   const journal = new Journal(folder, identity);
   journal.begin(task, 'c0');
+  journal.append(record(0));
   journal.close();
   expect(readFileSync(file)).toEqual(whole);
 });
@@ -78,6 +80,15 @@ test.each([
   expect(() => new Journal(folder, { ...identity, [key]: value })).toThrow(
     `${path.join(folder, JOURNAL_FILE)} is of another run: ${message}`,
   );
+});
+
+test('nothing is written before the first entry, and a file is no folder to write to', () => {
+  const journal = new Journal(folder, identity);
+  journal.begin(task, 'c0');
+  journal.close();
+  expect(existsSync(folder)).toBe(false);
+  writeFileSync(folder, '');
+  expect(() => new Journal(folder, identity)).toThrow(`${folder} is a file; name a folder to write to`);
 });
 
 test('a task that has changed is refused; more tasks are not', () => {
