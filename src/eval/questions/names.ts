@@ -21,12 +21,14 @@ export const UNCOUNTED: ReadonlySet<string> = new Set([
   ...PLURALS,
   ...MASS,
   'biceps',
+  // Their plurals are names of other drawings.
+  'book',
+  'eye',
   'nut and bolt',
   'sun and cloud',
   'fleur de lis',
   'star of david',
   'tongue out',
-  'radioactive',
 ]);
 
 const IRREGULAR: Readonly<Record<string, string>> = {
@@ -56,7 +58,7 @@ const IRREGULAR: Readonly<Record<string, string>> = {
 /** "a violin", "an owl", "scissors". */
 export function withArticle(name: string): string {
   if (PLURALS.has(name) || MASS.has(name)) return name;
-  return /^([aeio]|um|ur|up)/.test(name) ? `an ${name}` : `a ${name}`;
+  return /^([aeio]|um|ur|up|hour)/.test(name) ? `an ${name}` : `a ${name}`;
 }
 
 /** "is" or "are", as a name wants it. */
