@@ -43,8 +43,8 @@ class Config:
     key_heads: int = 8
     head_dim: int = 64
     rope_theta: float = 1e6
-    decoder_lr: float = 2.5e-3
-    decoder_muon_lr: float = 0.015
+    decoder_lr: float = 1.2e-3
+    decoder_muon_lr: float = 0.01
     decoder_minutes: float = 70.0
     # Scales the curriculum's batches: more for a device that is idle at two cores' batches.
     batch_scale: float = 1.0

@@ -3,6 +3,7 @@
 import json
 import queue
 import random
+import signal
 import threading
 import time
 
@@ -114,11 +115,10 @@ class Losses:
         return embedded.masked_scatter((ids == self.image_id)[..., None], projected.to(embedded.dtype)), projected
 
     def alignment(self, batch: Batch, projected: torch.Tensor) -> torch.Tensor:
-        """Alignment (alignment.py) of some projected tokens that show something: it must not be lost."""
-        shown = torch.from_numpy(self.pool.things[batch.features].astype(np.int64))
-        some = (shown != NOTHING).nonzero()[:, 0]
-        some = some[torch.randperm(len(some))[:ALIGNED_TOKENS]].to(self.device)
-        return alignment_loss(projected[some], shown.to(self.device)[some], self.names(self.model.get_input_embeddings().weight))
+        """Alignment (alignment.py) of some projected tokens: it must not be lost."""
+        some = torch.randperm(len(projected))[:ALIGNED_TOKENS]
+        names = torch.from_numpy(self.pool.named[batch.features[some.numpy()]]).to(self.device)
+        return alignment_loss(projected[some.to(self.device)], names, self.names(self.model.get_input_embeddings().weight))
 
     def answers(self, batch: Batch, embedded: torch.Tensor):
         """Mean cross-entropies over answer tokens and over hints, and which answer tokens are right: (loss, hint loss, right, types).
@@ -161,26 +161,26 @@ def train(config: Config) -> None:
     losses = Losses(config, model, tokenizer, pool, DecoderForward(model))
     phases = curriculum(config.model)
 
+    def assign(values: dict[str, torch.Tensor]) -> None:
+        for parameter, value in values.items():
+            index = [n for n, _ in trained].index(parameter)
+            average[index].copy_(value)
+            optimiser.assign(index, value.to(config.device))
+
     def enter(phase: Phase) -> None:
         batches.start(phase)
-        if not phase.heads:
+        if not phase.match_heads:
             return
         fitted = []
         for _ in range(NUM_BATCHES):
             batch, _ = batches.next()
             with torch.no_grad():
                 fitted.append((batch, losses.embed(batch)[0]))
-        if phase.heads == "reader":
-            values = set_number_reader(config, model, fitted)
-        else:
-            with torch.no_grad():
-                names = losses.names(model.get_input_embeddings().weight)[0]
-            values = set_match_heads(config, model, fitted, losses.forward, names)
-        for parameter, value in values.items():
-            index = [n for n, _ in trained].index(parameter)
-            average[index].copy_(value)
-            optimiser.assign(index, value.to(config.device))
-        print(f"decoder: {phase.heads} heads set at step {step}", flush=True)
+        assign(set_number_reader(config, model, fitted, losses.forward))
+        with torch.no_grad():
+            names = losses.names(model.get_input_embeddings().weight)[0]
+        assign(set_match_heads(config, model, fitted, losses.forward, names))
+        print(f"decoder: heads set at step {step}", flush=True)
 
     def save() -> None:
         state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": seconds,
@@ -190,6 +190,9 @@ def train(config: Config) -> None:
 
     if number >= 0:
         batches.start(phases[number])
+    # Told to stop, it saves first.
+    stopping = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     budget = config.decoder_minutes * 60
     last_saved = reported = started = time.time()
     report = Report()
@@ -215,9 +218,12 @@ def train(config: Config) -> None:
             if well and number + 1 < len(phases):
                 number += 1
                 enter(phases[number])
-        if time.time() - last_saved > SAVE_SECONDS:
+        if stopping or time.time() - last_saved > SAVE_SECONDS:
             save()
             last_saved = time.time()
+        if stopping:
+            batches.close()
+            return
     save()
     batches.close()
     (folder / "decoder.json").write_text(json.dumps({"steps": step, "minutes": round(seconds / 60, 1), "questions": asked, "tokens": tokens_seen}))

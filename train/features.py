@@ -10,7 +10,7 @@ import torch
 from .config import Config, load_config
 from .layouts import merge_order, merged_grid
 from .tower import load_tower
-from .views import NONE, ViewStream, normalise
+from .views import NONE, ViewStream, normalise, vocabulary
 
 # Pictures by kind, as the questions need them.
 MIX = "single=6,places=1.5,count=1,text=2"
@@ -53,13 +53,18 @@ def cache_features(config: Config, folder: Path, seed: int, count: int, styles: 
 
 
 class Pool:
-    """Cached pictures: grid of each, and features and thing (-1 for none) of each of its tokens."""
+    """Cached pictures: grid of each; features, thing (-1 for none) and name (of thing or background) of each of its tokens."""
 
     def __init__(self, config: Config, folder: Path):
         arrays = np.load(folder / "arrays.npz")
         self.scenes = folder / "scenes.jsonl"
         self.grids, self.things = arrays["grids"], arrays["things"]
         self.starts = np.concatenate([[0], self.grids.prod(1).cumsum()])
+        # What a token should be near: its thing, or the name of the colour behind (counted on after the things).
+        names = vocabulary()
+        colours = [names["colours"].index(json.loads(line)["colour"]) for line in self.scenes.read_text().splitlines()]
+        behind = np.repeat(len(names["things"]) + np.array(colours), self.grids.prod(1))
+        self.named = np.where(self.things == NONE, behind, self.things)
         # Read into memory: views are drawn at random, and page faults would cost more than the copy.
         data = torch.from_numpy(np.fromfile(folder / "features.f16", dtype=np.float16))
         self.features = data.view(len(self.things), *((-1,) if config.model == "pack-mha" else (4, config.tower_hidden)))
@@ -73,13 +78,13 @@ class Pool:
         return path, views
 
     def choose(self, view: int, keep: int, random: np.random.Generator) -> np.ndarray:
-        """`keep` tokens of a picture in their order, one of each thing shown before others of it, and those before empty ones."""
+        """`keep` tokens of a picture in their order: one of each thing shown and an empty one, which knows the background, before others."""
         start, end = self.starts[view], self.starts[view + 1]
         if keep >= end - start:
             return np.arange(end - start)
         things = self.things[start:end]
         rank = random.random(end - start) + 0.3 * (things != NONE)
-        for thing in np.unique(things[things != NONE]):
+        for thing in np.unique(things):
             rank[random.choice(np.flatnonzero(things == thing))] += 2
         return np.sort(np.argpartition(-rank, keep)[:keep])
 

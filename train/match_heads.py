@@ -1,7 +1,9 @@
 """Starts a few heads as matchers, fitted by ridge regression: what gradient descent did not find in 1500 steps (LOG.md).
 
+Fitted once the first losses have settled: before, the steps are so large that they would undo them.
+
 Layer 0: image tokens look at the number that stands before them. Layers 1 and 2: a word of a question looks at the image tokens
-that show it, and a number of a question at the tokens of the image that carries it. Each thing and number gets a random code; queries are fitted to
+that show it, and a number of a question at the tokens of the image that carries it. Each thing and number gets a code; queries are fitted to
 give the code of what is asked for, keys the code of what is shown, and zero elsewhere. From here, training refines them.
 """
 
@@ -21,11 +23,12 @@ NEAR_PAIRS = {"pack-mha": range(9, 15), "pack-gqa": range(3, 8)}
 HEADS = {"pack-mha": ((0, 0), (1, 1)), "pack-gqa": ((0, 0), (3, 1))}
 MATCH_LAYERS = (1, 2)
 QUERY_GAIN, KEY_GAIN = 15.0, 28.0
-READER_GAIN = 10.0
+# Size of what the reader adds, as a share of what layer 0 gives.
+READER_SHARE = 0.5
 
 
 @torch.no_grad()
-def set_number_reader(config: Config, model, batches: list) -> dict[str, torch.Tensor]:
+def set_number_reader(config: Config, model, batches: list, forward: DecoderForward) -> dict[str, torch.Tensor]:
     """New weights, by name, with which layer 0 brings an image's number to its tokens. `batches` — (Batch, embedded [B, S, hidden])."""
     head, key_head = HEADS[config.model][1]
     pairs = torch.tensor(list(NEAR_PAIRS[config.model]))
@@ -45,12 +48,14 @@ def set_number_reader(config: Config, model, batches: list) -> dict[str, torch.T
         rows = torch.zeros(config.head_dim, config.hidden)
         rows[pairs] = gain * ridge(x, target[:, None] * ones, everywhere, penalty)
         changed[f"{prefix}.{part}.weight"] = replaced(model, f"{prefix}.{part}.weight", at, rows)
-    # What it reads must be heard beside word embeddings, which are large.
+    # What it reads must be heard beside the rest. A value is the normed number token seen from head_dim of hidden directions.
+    given = torch.cat([forward.states(embedded, torch.from_numpy(batch.positions).to(embedded.device))[1].float().flatten(0, 1).cpu() for batch, embedded in batches[:2]])
+    gain = READER_SHARE * given.norm(dim=-1).mean() / config.head_dim**0.5
     generator = torch.Generator().manual_seed(1)
     frame = torch.linalg.qr(torch.randn(config.hidden, 2 * config.head_dim, generator=generator)).Q.T
     changed[f"{prefix}.v_proj.weight"] = replaced(model, f"{prefix}.v_proj.weight", key_head, frame[: config.head_dim])
     output = model.get_parameter(f"{prefix}.o_proj.weight").float().cpu().clone()
-    output[:, head * config.head_dim : (head + 1) * config.head_dim] = READER_GAIN * frame[config.head_dim :].T
+    output[:, head * config.head_dim : (head + 1) * config.head_dim] = gain * frame[config.head_dim :].T
     changed[f"{prefix}.o_proj.weight"] = output
     return changed
 
