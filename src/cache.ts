@@ -92,8 +92,8 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const bytes = store.footprint();
     const perToken = denseTokenBytes(graph.shape);
     const denseFp16Bytes = perToken * store.numSlots * store.batch;
-    const { ranks, batch, segments, segmentTokens } = store.extents();
-    const packedBytes = bytes.codes + bytes.bases + 16 * batch * segments * segmentTokens;
+    const { ranks, batch, segments, segmentTokens, positionAxes = 1 } = store.extents();
+    const packedBytes = bytes.codes + bytes.bases + 8 * (1 + positionAxes) * batch * segments * segmentTokens;
     return {
       tokens: store.numSlots,
       sequences: store.batch,

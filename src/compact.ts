@@ -39,6 +39,7 @@ export async function compact(
     const values = await encoder.factor(toFloat32(scratch), slots.length, width, rank.values, seed);
     layers.push({ keys, values });
   }
+  // In post-rope there are none, and nobody reads what stands there.
   const positions = spans.flatMap((span) =>
     span.positions.length ? [...span.positions] : new Array<number>(span.end - span.start).fill(0),
   );

@@ -9,7 +9,7 @@
  * | `past_key_values.i.key/.value` | [B, Hkv, S, D]      | the dense window; keys after rotary embedding                       |
  * | `window.slots`                 | [B, S] int64        | slot of each window row; -1: unused                                 |
  * | `packed.slots`                 | [B, M·T] int64      | slot of each packed token; -1: padding                              |
- * | `packed.positions`             | [B, M·T] int64      | rotary positions; only in `rotate-late`                             |
+ * | `packed.positions`             | [B, M·T] int64      | rotary positions, [B, M·T, A] on A axes; only in `rotate-late`      |
  * | `packed.i.key_codes`           | [B, M, T, rk]       | float32, float16 or int8                                            |
  * | `packed.i.key_basis`           | [B, M, Hkv, rk, D]  | float32 or float16; key of token t, head h = codes[t] · basis[h]    |
  * | `packed.i.value_codes/_basis`  | likewise with rv    |                                                                     |
@@ -18,7 +18,7 @@
  * |---------------------------|----------------|------------------------------------------------------------------------------|
  * | `present_new.i.key/.value`| [B, Hkv, N, D] | the new tokens' rows, in the window's element type, keys after rotary        |
  * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; in `rotate-late`, or on request  |
- * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions; only in `rotate-late`                      |
+ * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions, [B, N, A] on A axes; only in `rotate-late` |
  *
  * A past token is visible if its slot is >= 0, `attention_mask` is 1 there, and (in a layer with a local window) it is near enough. New
  * tokens see one another causally. Output names begin with `present` but not with `present.`: transformers.js hands those to the cache

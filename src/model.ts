@@ -99,9 +99,6 @@ async function forward(
   inputs: ModelInputs,
   hasAxes: boolean,
 ): Promise<Record<string, Tensor>> {
-  if (hasAxes && inputs.position_ids) {
-    throw new AttentionPackError('position_ids were given; a packed model of this type counts them itself, leave them out');
-  }
   const given = ownCache(model, inputs.past_key_values);
   const cache = given ?? new PackedCache(model);
   try {
@@ -117,7 +114,7 @@ async function forward(
         const whole = store.mask(mask);
         prepared.attention_mask = new Tensor('int64', whole.data as BigInt64Array, whole.dims as number[]);
         const images = inputs.input_ids && newImages(model, store, inputs.input_ids, inputs);
-        if (hasAxes) prepared.position_ids = newPositions(store, mask, images);
+        if (hasAxes) prepared.position_ids = newPositions(store, mask, images, inputs.position_ids);
         if (!images) return undefined;
         const { ids, spans, pixels, grids } = images;
         if (pixels) prepared.pixel_values = pixels;
@@ -133,9 +130,25 @@ async function forward(
   }
 }
 
-/** Positions on three axes of the new tokens, behind those in the cache. */
-function newPositions(store: CacheStore, mask: readonly (readonly number[])[], images: NewImages | undefined): Tensor {
-  return tokenPositions(mask.map((row, b) => ({ start: store.nextPosition(b), mask: row, spans: images?.spans[b] ?? [] })));
+/**
+ * Positions on three axes of the new tokens, behind those in the cache.
+ *
+ * @throws {AttentionPackError} if the caller gives other ones, by which the cache could not go on
+ */
+function newPositions(
+  store: CacheStore,
+  mask: readonly (readonly number[])[],
+  images: NewImages | undefined,
+  given: Tensor | undefined,
+): Tensor {
+  const counted = tokenPositions(mask.map((row, b) => ({ start: store.nextPosition(b), mask: row, spans: images?.spans[b] ?? [] })));
+  const [own, other] = [counted.data as BigInt64Array, given?.data as BigInt64Array | undefined];
+  if (other && (other.length !== own.length || own.some((position, i) => position !== other[i]))) {
+    throw new AttentionPackError(
+      `position_ids [${given?.dims}] are not those of these ${mask[0]?.length ?? 0} new tokens behind ${store.numSlots} in the cache; leave them out, they are counted`,
+    );
+  }
+  return counted;
 }
 
 /**

@@ -4,7 +4,7 @@ import { AttentionPackError, type Refusal, RefusedGraphError } from './errors.ts
 import { DataType, decodeModel, encodeModel, GraphEditor, type Model, type ModelFile } from './onnx/index.ts';
 import { ELEMENT, FORMS, type Packing, packAttention } from './passes/attention.ts';
 import type { AttentionNode } from './passes/attention-node.ts';
-import { checkModel } from './passes/check.ts';
+import { checkModel, rotaryOf } from './passes/check.ts';
 import { addPackedInputs, answerPastShapes, replaceOutputs } from './passes/inputs.ts';
 import { shareMask } from './passes/mask.ts';
 import { handOutRawKeys } from './passes/raw-keys.ts';
@@ -25,7 +25,7 @@ export const PROVIDERS = ['cpu', 'webgpu', 'wasm'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
 export interface RewriteOptions {
-  /** Where rotary embedding stands against the packed keys; default: `rotate-late` where every layer rotates inside its node, else `post-rope`. */
+  /** Where rotary embedding stands against the packed keys; default: `rotate-late` where every layer allows it, else `post-rope`. */
   readonly rotary?: RotaryMode;
   /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side. */
   readonly codes?: CodeType;
@@ -104,7 +104,9 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], alsoRawKe
 }
 
 function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): ModelShape {
+  const axes = attentions[0] && rotaryOf(attentions[0])?.source?.axes;
   return {
+    ...(axes ? { positionAxes: axes } : {}),
     layers: attentions.map(({ shape }) => shape).sort((a, b) => a.index - b.index),
     windowType: window ?? (attentions[0]?.windowType === DataType.FLOAT16 ? 'float16' : 'float32'),
   };

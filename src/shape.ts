@@ -13,7 +13,7 @@
  *     r     rank: columns of the codes; rk for keys, rv for values
  *
  * A *slot* is a token's place in the sequence as the attention mask counts it, padding included. A *position* is what rotary embedding
- * turns by. They differ by the left padding of a row, and by models that count positions from 1.
+ * turns by. They differ by the left padding of a row, by models that count positions from 1, and by models whose positions have several axes.
  */
 
 /** Where rotary embedding stands against the packed keys; see `algorithm.md`, section 4. */
@@ -46,13 +46,15 @@ export interface LayerShape {
   readonly headDim: number;
   /** A query sees only keys less than this many slots back; undefined: all of them. */
   readonly localWindow?: number;
-  /** Whether keys reach the attention node before rotary embedding, so that `rotate-late` is possible. */
+  /** Whether the attention node itself turns queries and keys, or nodes before it do (or none). */
   readonly rotary: 'inside' | 'outside';
 }
 
 /** What the cache must know of a decoder. */
 export interface ModelShape {
   readonly layers: readonly LayerShape[];
+  /** Axes of rotary positions where a token has several: time, height and width in M-RoPE. Undefined: one. */
+  readonly positionAxes?: number;
   /** Element type of `past_key_values`: what the dense window holds. */
   readonly windowType: WindowType;
 }

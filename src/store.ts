@@ -1,6 +1,6 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
 
-import { makeFeeds, type PackedGraph } from './cache/feeds.ts';
+import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
@@ -142,7 +142,7 @@ export class CacheStore {
   begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
     this.checkBatch(batch);
     this.#window ??= new DenseWindow(this.graph.shape, batch);
-    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph.codes, this.graph.basis);
+    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph.codes, this.graph.basis, positionAxes(this.graph));
     this.#tokens ??= new TokenLog(batch);
     const at = this.numSlots;
     spans.forEach((row, sequence) => {
@@ -257,6 +257,7 @@ export class CacheStore {
       windowRows: this.#window?.capacity ?? 0,
       segments: packed?.capacity ?? 0,
       segmentTokens: packed?.numTokens ?? 0,
+      positionAxes: positionAxes(this.graph),
       ranks: this.graph.shape.layers.map((_, l) => ({ keys: packed?.layer(l).keys.rank ?? 0, values: packed?.layer(l).values.rank ?? 0 })),
       pendingTokens: this.graph.rotary === 'rotate-late' ? this.#spans.reduce((sum, span) => sum + span.end - span.start, 0) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,

@@ -1,17 +1,24 @@
 /** Qwen2-VL through transformers.js: pictures of any shape, clips, turns and batches, packed at full rank as the dense model reads them. */
-import { cat, type Tensor } from '@huggingface/transformers';
+import path from 'node:path';
+import { AutoModelForImageTextToText, cat, Tensor } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Message, PackedCache, type Prompt, question } from '../src/index.ts';
-import { int64 } from './support/models.ts';
+import { convertCheckpoint } from '../src/convert/index.ts';
+import { type Message, PackedCache, type Prompt, packed, question } from '../src/index.ts';
+import { conversationPositions } from '../src/positions.ts';
+import { int64, removeFolder, temporaryFolder } from './support/models.ts';
+import { QWEN2VL_FIXTURES, QWEN2VL_KINDS, readCases, visionFeeds } from './support/qwen2vl.ts';
 import { ask, expectClose, floats, generate, greedy, logitsOf, type Packed, type Tiny } from './support/tiny.ts';
 import { IMAGE_PAD, openTinyQwen2Vl, shown, slowGreedy } from './support/tiny-qwen2vl.ts';
 
 let tiny: Tiny;
+/** Turns packed keys late, by their places in time, height and width. */
 let model: Packed;
+let postRope: Packed;
 
 beforeAll(async () => {
   tiny = await openTinyQwen2Vl();
   model = await tiny.load({ rank: tiny.width });
+  postRope = await tiny.load({ rank: tiny.width, rotary: 'post-rope' });
 });
 afterAll(() => tiny[Symbol.asyncDispose]());
 
@@ -40,11 +47,16 @@ describe.each(PROMPTS)('%s', (_, messages, sizes, numImages) => {
     inputs = await shown(tiny, messages, sizes);
   });
 
-  test.each(['context', 'span'] as const)('gives the dense logits, packed at the end of each %s', async (compactAt) => {
-    await using cache = new PackedCache(model, { compactAt, chunk: 7, sink: 1 });
-    const logits = await logitsOf(model, { ...inputs, past_key_values: cache });
+  test.each([
+    ['rotate-late', 'context'],
+    ['rotate-late', 'span'],
+    ['post-rope', 'span'],
+  ] as const)('gives the dense logits in %s, packed at the end of each %s', async (rotary, compactAt) => {
+    const packed = rotary === 'post-rope' ? postRope : model;
+    await using cache = new PackedCache(packed, { compactAt, chunk: 7, sink: 1 });
+    const logits = await logitsOf(packed, { ...inputs, past_key_values: cache });
     expectClose(floats(logits), floats(await logitsOf(tiny.stock, inputs)));
-    expect(cache.report().packedImages).toBe(numImages);
+    expect(cache.report()).toMatchObject({ packedImages: numImages, rotary });
     expect(cache.bytes).toBe(cache.report().bytes.total);
   });
 
@@ -52,7 +64,7 @@ describe.each(PROMPTS)('%s', (_, messages, sizes, numImages) => {
     await using cache = new PackedCache(model);
     const wanted = await slowGreedy(tiny.stock, inputs, 20);
     expect(await greedy(model, { ...inputs, past_key_values: cache }, 20)).toEqual(wanted);
-    expect(await greedy(model, inputs, 20)).toEqual(wanted);
+    expect(await greedy(postRope, inputs, 20)).toEqual(wanted);
   });
 });
 
@@ -61,6 +73,43 @@ test('a prompt with pictures gives stock transformers.js’s tokens', async () =
     const inputs = await shown(tiny, messages, sizes);
     expect(await greedy(model, inputs, 8)).toEqual(await greedy(tiny.stock, inputs, 8));
   }
+});
+
+describe.each(QWEN2VL_KINDS)('%s, packed', (kind) => {
+  let packedKind: Packed;
+  let folder: string;
+  beforeAll(async () => {
+    folder = temporaryFolder();
+    const out = path.join(folder, 'model');
+    await convertCheckpoint({ from: path.join(QWEN2VL_FIXTURES, kind), out, dtype: 'fp32' });
+    packedKind = await packed(AutoModelForImageTextToText, out, { dtype: 'fp32', rank: 32 });
+  });
+  afterAll(async () => {
+    await packedKind.dispose();
+    removeFolder(folder);
+  });
+
+  test.each([...readCases(kind)].filter(([, { greedy }]) => greedy))('generates the tokens PyTorch generates for %s', async (_, golden) => {
+    const { inputIds, mask, grids } = golden;
+    const feeds = visionFeeds(golden);
+    const pictures = grids.length && {
+      pixel_values: new Tensor('float32', golden.pixels, feeds.pixel_values?.dims as number[]),
+      image_grid_thw: int64(grids),
+    };
+    const sequences = await generate(packedKind, {
+      input_ids: int64(inputIds),
+      attention_mask: int64(mask),
+      ...pictures,
+      max_new_tokens: golden.greedy?.[0]?.length,
+      do_sample: false,
+    });
+    const tokens = (sequences.tolist() as bigint[][]).map((row) => row.slice(inputIds[0]?.length).map(Number));
+    golden.greedy?.forEach((wanted, b) => {
+      const end = wanted.indexOf(2); // PyTorch pads a sequence behind its end token
+      const upTo = end < 0 ? wanted.length : end + 1;
+      expect(tokens[b]?.slice(0, upTo)).toEqual(wanted.slice(0, upTo));
+    });
+  });
 });
 
 describe('a later turn', () => {
@@ -121,7 +170,14 @@ describe('a later turn', () => {
     const cut = (first.input_ids.dims[1] as number) - 6;
     const stock = floats(await logitsOf(tiny.stock, first));
     await using cache = new PackedCache(model);
-    await model({ ...first, input_ids: first.input_ids.slice(null, [0, cut]), attention_mask: undefined, past_key_values: cache });
+    const position_ids = conversationPositions(tiny.stock, first)?.slice(null, null, [0, cut]); // may be said, if they are right
+    await model({
+      ...first,
+      position_ids,
+      input_ids: first.input_ids.slice(null, [0, cut]),
+      attention_mask: undefined,
+      past_key_values: cache,
+    });
     const logits = floats(await logitsOf(model, { input_ids: first.input_ids.slice(null, [cut, cut + 6]), past_key_values: cache }));
     expectClose(logits, stock.subarray(-logits.length));
   });
@@ -183,7 +239,7 @@ describe('mistakes', () => {
     ['grids without patches', ({ pixel_values: _, ...rest }) => rest, /new image tokens but no pixel_values/],
     ['patches without grids', ({ image_grid_thw: _, ...rest }) => rest, /new image tokens but no image_grid_thw/],
     ['grids of other pictures', (inputs) => ({ ...inputs, image_grid_thw: int64([[1, 2, 2], [1, 2, 2]]) }), /12 new image tokens, but image_grid_thw makes 2/], // biome-ignore format: one case a line
-    ['positions of their own', (inputs) => ({ ...inputs, position_ids: int64([[1]]) }), /counts them itself/],
+    ['positions of their own', (inputs) => ({ ...inputs, position_ids: int64([[1]]) }), /position_ids \[1,1\] are not those of these/],
   ])('%s are refused', async (_, spoil, message) => {
     const inputs = await shown(tiny, [ask('?', 2)], [[2, 4], [4, 1]]); // biome-ignore format: sizes side by side
     await using cache = new PackedCache(model);

@@ -94,7 +94,9 @@ describe('contract', () => {
 
   test('the rotary mode is chosen where none is asked for', () => {
     expect(pack(tinyDecoder()).report.rotary).toBe('rotate-late');
-    expect(pack(tinyDecoder({ rotary: 'outside' })).report.rotary).toBe('post-rope');
+    expect(pack(tinyDecoder({ rotary: 'outside' })).report.rotary).toBe('rotate-late');
+    expect(pack(tinyDecoder({ rotary: 'axes' })).report.rotary).toBe('rotate-late');
+    expect(pack(tinyDecoder({ rotary: 'none' })).report.rotary).toBe('post-rope');
   });
 });
 
@@ -149,7 +151,9 @@ test('nodes a layer', () => {
     'grouped, rotate-late': perLayer({}),
     'one head per key head, post-rope': perLayer({ numHeads: 2 }, { rotary: 'post-rope' }),
     'one head per key head, rotate-late': perLayer({ numHeads: 2 }),
-    'keys rotated outside': perLayer({ rotary: 'outside' }),
+    'keys rotated outside, post-rope': perLayer({ rotary: 'outside' }, { rotary: 'post-rope' }),
+    'keys rotated outside, rotate-late': perLayer({ rotary: 'outside' }),
+    'keys rotated by three axes, rotate-late': perLayer({ rotary: 'axes' }),
     'fp16, rotate-late': perLayer({ type: DataType.FLOAT16 }),
     'WebGPU, rotate-late': perLayer({}, { provider: 'webgpu' }),
   };
@@ -159,7 +163,9 @@ test('nodes a layer', () => {
       "fp16, rotate-late": 39,
       "grouped, post-rope": 30,
       "grouped, rotate-late": 33,
-      "keys rotated outside": 28,
+      "keys rotated by three axes, rotate-late": 31,
+      "keys rotated outside, post-rope": 28,
+      "keys rotated outside, rotate-late": 31,
       "one head per key head, post-rope": 28,
       "one head per key head, rotate-late": 31,
     }

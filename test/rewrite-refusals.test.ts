@@ -115,9 +115,9 @@ const CASES: Readonly<Record<string, Case>> = {
     reason: "cos_cache 'wide' is 9 wide, more than half a head of 16",
   },
   'rotate-late where keys come rotated': {
-    decoder: { rotary: 'outside' },
+    decoder: { rotary: 'none' },
     options: { rotary: 'rotate-late' },
-    reason: "keys arrive already rotated; use rotary: 'post-rope'",
+    reason: "keys arrive already rotated, or never are; use rotary: 'post-rope'",
   },
   'rotate-late by different positions': {
     decoder: { givenPositions: true },

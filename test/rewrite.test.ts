@@ -15,21 +15,29 @@ const VARIANTS: Readonly<Record<string, Trial>> = {
   'partial and interleaved': { decoder: { headDim: 32, numTurned: 16, interleaved: true } },
   'positions given': { decoder: { givenPositions: true }, firstPosition: 3 },
   'rotary outside': { decoder: { rotary: 'outside' }, firstPosition: 1 },
+  'rotary outside, partial and interleaved': { decoder: { rotary: 'outside', headDim: 32, numTurned: 16, interleaved: true } },
+  'rotary by three axes': { decoder: { rotary: 'axes' }, firstPosition: 2 },
+  'rotary by three axes, partial and interleaved': { decoder: { rotary: 'axes', headDim: 32, numTurned: 16, interleaved: true } },
   'no rotary': { decoder: { rotary: 'none' } },
   scale: { decoder: { scale: 0.4 } },
   softcap: { decoder: { softcap: 1.5 } },
   'local windows': { decoder: { windows: [5, undefined, 9] } },
   'bias of the mask': { decoder: { bias: 'mask' } },
   'If node with a captured value': { decoder: { branch: true } },
+  'mixture by three axes': {
+    decoder: { rotary: 'axes', numHeads: 6, softcap: 2, scale: 0.3, windows: [4, undefined], bias: 'mask', interleaved: true },
+  },
   mixture: { decoder: { numHeads: 6, softcap: 2, scale: 0.3, windows: [4, undefined], bias: 'mask', interleaved: true, branch: true } },
 };
 
 describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
-  const outside = variant.decoder?.rotary === 'outside' || variant.decoder?.rotary === 'none';
-  test.each(outside ? (['post-rope'] as const) : (['post-rope', 'rotate-late'] as const))('%s', async (rotary) => {
-    const { maxDifference, maxLogit, report } = await compare({ ...SEQUENCES, ...variant, rewrite: { rotary } });
-    expect(maxLogit).toBeGreaterThan(1);
-    expect(maxDifference).toBeLessThan(2e-5);
-    expect(report.rewritten).toBe(variant.decoder?.windows?.length ?? 2);
-  });
+  test.each(variant.decoder?.rotary === 'none' ? (['post-rope'] as const) : (['post-rope', 'rotate-late'] as const))(
+    '%s',
+    async (rotary) => {
+      const { maxDifference, maxLogit, report } = await compare({ ...SEQUENCES, ...variant, rewrite: { rotary } });
+      expect(maxLogit).toBeGreaterThan(1);
+      expect(maxDifference).toBeLessThan(2e-5);
+      expect(report.rewritten).toBe(variant.decoder?.windows?.length ?? 2);
+    },
+  );
 });

@@ -15,6 +15,11 @@ export interface PackedGraph {
   readonly emptyTensors: boolean;
 }
 
+/** Numbers kept of each packed token's position: none is read in `post-rope`, and one is kept. */
+export function positionAxes({ rotary, shape }: Pick<PackedGraph, 'rotary' | 'shape'>): number {
+  return rotary === 'rotate-late' ? (shape.positionAxes ?? 1) : 1;
+}
+
 /** Tensors that view the buffers of window and packed part. They stay valid until either is laid out anew. */
 export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: PackedPart): Record<string, Tensor> {
   const { batch } = window;
@@ -27,7 +32,9 @@ export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: Packe
   feeds[WINDOW_SLOTS] = new Tensor('int64', dummyWindow ? masked(batch) : window.slots, [batch, rows]);
   feeds[PACKED_SLOTS] = new Tensor('int64', dummyPacked ? masked(batch) : packed.slots, [batch, segments * tokens]);
   if (graph.rotary === 'rotate-late') {
-    feeds[PACKED_POSITIONS] = new Tensor('int64', dummyPacked ? new BigInt64Array(batch) : packed.positions, [batch, segments * tokens]);
+    const axes = positionAxes(graph);
+    const positions = dummyPacked ? new BigInt64Array(batch * axes) : packed.positions;
+    feeds[PACKED_POSITIONS] = new Tensor('int64', positions, [batch, segments * tokens, ...(axes > 1 ? [axes] : [])]);
   }
   graph.shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
     const dense = window.layer(l);

@@ -13,6 +13,8 @@ export interface Extents {
   readonly segmentTokens: number;
   /** Per layer, the rank of keys and of values. */
   readonly ranks: readonly { readonly keys: number; readonly values: number }[];
+  /** Numbers in a token's rotary position. Default 1. */
+  readonly positionAxes?: number;
   /** Image tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
@@ -37,14 +39,15 @@ const PENDING_POSITION_BYTES = 4;
 
 /** Bytes of a cache with these extents. */
 export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, extents: Extents): Footprint {
-  const { batch, windowRows, segments, segmentTokens, ranks } = extents;
+  const { batch, windowRows, segments, segmentTokens, ranks, positionAxes = 1 } = extents;
   const width = (l: number): number => (shape.layers[l]?.numKvHeads ?? 0) * (shape.layers[l]?.headDim ?? 0);
   const sum = (of: (l: number) => number): number => shape.layers.reduce((total, _, l) => total + of(l), 0);
   const columns = (l: number): number => (ranks[l]?.keys ?? 0) + (ranks[l]?.values ?? 0);
   const window = sum((l) => 2 * batch * windowRows * width(l) * ELEMENT_BYTES[shape.windowType]);
   const codeBytes = sum((l) => batch * segments * segmentTokens * columns(l) * ELEMENT_BYTES[codes]);
   const basisBytes = sum((l) => batch * segments * width(l) * columns(l) * ELEMENT_BYTES[basis]);
-  const indices = INDEX_BYTES * batch * (windowRows + 2 * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
-  const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES);
+  const indices =
+    INDEX_BYTES * batch * (windowRows + (1 + positionAxes) * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
+  const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES * positionAxes);
   return { window, codes: codeBytes, bases: basisBytes, indices, pending, total: window + codeBytes + basisBytes + indices + pending };
 }

@@ -24,7 +24,7 @@ export interface NewSegment {
   /** Row of the batch it belongs to. */
   readonly sequence: number;
   readonly slots: readonly number[];
-  /** Rotary position of each token. */
+  /** Rotary position of each token, [T, A]. */
   readonly positions: readonly number[];
   readonly layers: readonly { readonly keys: Factors; readonly values: Factors }[];
 }
@@ -38,6 +38,7 @@ export class PackedPart {
   readonly #shape: ModelShape;
   readonly #codes: CodeType;
   readonly #basis: BasisType;
+  readonly #axes: number;
   readonly batch: number;
   /** Segments each sequence has. */
   readonly counts: number[];
@@ -48,10 +49,12 @@ export class PackedPart {
   #slots: BigInt64Array;
   #positions: BigInt64Array;
 
-  constructor(shape: ModelShape, batch: number, codes: CodeType, basis: BasisType) {
+  /** @param axes A: numbers in a token's position. Default 1. */
+  constructor(shape: ModelShape, batch: number, codes: CodeType, basis: BasisType, axes = 1) {
     this.#shape = shape;
     this.#codes = codes;
     this.#basis = basis;
+    this.#axes = axes;
     this.batch = batch;
     this.counts = new Array<number>(batch).fill(0);
     const empty = (): PackedSide => ({ rank: 0, codes: this.#codeArray(0), basis: this.#basisArray(0) });
@@ -80,9 +83,9 @@ export class PackedPart {
     return this.#slots.subarray(0, this.batch * this.#numSegments * this.#numTokens);
   }
 
-  /** [B, M·T]; 0 for padding. */
+  /** [B, M·T, A]; 0 for padding. */
   get positions(): BigInt64Array {
-    return this.#positions.subarray(0, this.batch * this.#numSegments * this.#numTokens);
+    return this.#positions.subarray(0, this.batch * this.#numSegments * this.#numTokens * this.#axes);
   }
 
   /** The used part of one layer's buffers. */
@@ -128,7 +131,7 @@ export class PackedPart {
     segments.forEach((segment, s) => {
       const at = segment.sequence * capacity + (place[s] ?? 0);
       this.#slots.set(segment.slots.map(BigInt), at * tokens);
-      this.#positions.set(segment.positions.map(BigInt), at * tokens);
+      this.#positions.set(segment.positions.map(BigInt), at * tokens * this.#axes);
       this.#layers.forEach((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
@@ -184,13 +187,14 @@ export class PackedPart {
       return { keys: moved('keys'), values: moved('values') };
     });
     if (isSame) return;
-    const movedIndex = (old: BigInt64Array, padding: bigint): BigInt64Array => {
-      const index = new BigInt64Array(this.batch * capacity * tokens).fill(padding);
-      for (const [from, to] of moves) index.set(old.subarray(from * before.tokens, (from + 1) * before.tokens), to * tokens);
+    const movedIndex = (old: BigInt64Array, padding: bigint, perToken: number): BigInt64Array => {
+      const [length, room] = [before.tokens * perToken, tokens * perToken];
+      const index = new BigInt64Array(this.batch * capacity * room).fill(padding);
+      for (const [from, to] of moves) index.set(old.subarray(from * length, (from + 1) * length), to * room);
       return index;
     };
-    this.#slots = movedIndex(this.#slots, -1n);
-    this.#positions = movedIndex(this.#positions, 0n);
+    this.#slots = movedIndex(this.#slots, -1n, 1);
+    this.#positions = movedIndex(this.#positions, 0n, this.#axes);
     this.#capacity = capacity;
     this.#numTokens = tokens;
   }

@@ -19,7 +19,7 @@ export interface OpenSpan {
   readonly prompt: number;
   /** Keys before rotary embedding, one [T, W] per layer; empty in `post-rope`. */
   readonly rawKeys: readonly Float32Array[];
-  /** Rotary position of each token, [T]; empty in `post-rope`. */
+  /** Rotary position of each token, [T, A]; empty in `post-rope`. */
   readonly positions: Int32Array;
 }
 
@@ -28,7 +28,7 @@ export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start
   if (rotary === 'post-rope') return { ...span, rawKeys: [], positions: new Int32Array(0) };
   const numTokens = end - start;
   const rawKeys = shape.layers.map((layer) => new Float32Array(numTokens * layer.numKvHeads * layer.headDim));
-  return { ...span, rawKeys, positions: new Int32Array(numTokens) };
+  return { ...span, rawKeys, positions: new Int32Array(numTokens * (shape.positionAxes ?? 1)) };
 }
 
 /** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */
@@ -37,10 +37,13 @@ export function keepRawKeys(shape: ModelShape, spans: readonly OpenSpan[], outpu
   if (!open.length) return;
   const positions = outputs[PRESENT_POSITIONS]?.data as BigInt64Array | undefined;
   assert(positions, `the decoder gave no ${PRESENT_POSITIONS}`);
+  const axes = shape.positionAxes ?? 1;
   for (const span of open) {
     const from = Math.max(span.start, at);
     const to = Math.min(span.end, at + numTokens);
-    for (let slot = from; slot < to; slot++) span.positions[slot - span.start] = Number(positions[span.sequence * numTokens + slot - at]);
+    for (let i = 0; i < (to - from) * axes; i++) {
+      span.positions[(from - span.start) * axes + i] = Number(positions[(span.sequence * numTokens + from - at) * axes + i]);
+    }
     shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
       const raw = outputRows(outputs, rawKeysName(index));
       const target = span.rawKeys[l];

@@ -19,6 +19,7 @@ import {
 } from '../onnx/index.ts';
 import type { LayerShape } from '../shape.ts';
 import { tableWidth } from './rotary.ts';
+import { readTurnedBefore, type TurnedBefore } from './turned-before.ts';
 
 /** What a GroupQueryAttention node computes, all defaults resolved. Values are names in the graph. */
 export interface AttentionNode {
@@ -35,6 +36,8 @@ export interface AttentionNode {
   /** Scores are squeezed to softcap · tanh(score / softcap); 0: not at all. */
   readonly softcap: number;
   readonly rotary: Rotary | undefined;
+  /** Where they are not: what the RotaryEmbedding nodes before it turn, or why that is not known. */
+  readonly before: TurnedBefore | string;
   /** Additive bias [B or 1, 1 or H, N, all slots]; '' if there is none. */
   readonly attentionBias: string;
   /** Element type of query, key and value. */
@@ -43,15 +46,20 @@ export interface AttentionNode {
   readonly windowType: DataType;
 }
 
-/** How keys and queries are turned inside the node. */
+/** How keys and queries are turned. */
 export interface Rotary {
   readonly cosTable: string;
   readonly sinTable: string;
   readonly interleaved: boolean;
   /** Leading columns of a head that are turned; the head dimension if all are. */
   readonly numTurned: number;
-  /** [B, N] int64, or '' to count the visible tokens of the attention mask. */
+  /** [B, N] int64, or '' to count the visible tokens of the attention mask. Rows of the tables, if those have a `source`. */
   readonly positions: string;
+  /**
+   * Where the tables are computed anew in each run, a row for each token: the graph input [A, B, N] that says where each token is on A axes, as M-RoPE
+   * has it. Undefined: the tables are fixed, a row for each position.
+   */
+  readonly source?: { readonly input: string; readonly axes: number; readonly type: DataType };
 }
 
 /** Inputs by the operator's order. */
@@ -158,6 +166,7 @@ export function readAttention(editor: GraphEditor, node: Node): AttentionNode | 
     scale: floatAttribute(node, 'scale', 0) || 1 / Math.sqrt(past.headDim),
     softcap: floatAttribute(node, 'softcap', 0),
     rotary,
+    before: rotary ? 'the node turns them itself' : readTurnedBefore(editor, input('query'), input('key'), past.headDim, past.type),
     attentionBias: input('attention_bias'),
     type: past.type,
     windowType: past.windowType,

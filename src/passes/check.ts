@@ -3,7 +3,7 @@ import { WINDOW_SLOTS } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import { DataType, dimsOfValue, elementType, GraphEditor, graphs, type Model } from '../onnx/index.ts';
 import type { RotaryMode } from '../shape.ts';
-import { type AttentionNode, isAttention, nodeName, readAttention } from './attention-node.ts';
+import { type AttentionNode, isAttention, nodeName, type Rotary, readAttention } from './attention-node.ts';
 import { refuseForeignBias } from './bias.ts';
 import { refuseReadersOfPast } from './inputs.ts';
 import { ATTENTION_MASK } from './mask.ts';
@@ -17,7 +17,7 @@ export interface Checked {
   readonly rotary: RotaryMode;
 }
 
-/** Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `rotate-late` where every layer allows it. */
+/** Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `rotate-late` where every layer allows it, be rotary embedding inside its node or right before it. */
 export function checkModel(model: Model, wanted: RotaryMode | undefined): Checked {
   const graph = model.graph ?? {};
   const editor = new GraphEditor(graph);
@@ -32,7 +32,7 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
     if ('reason' in read) refused.push(read);
     else attentions.push(read);
   }
-  const rotary = wanted ?? (attentions.every((attention) => attention.rotary) ? 'rotate-late' : 'post-rope');
+  const rotary = wanted ?? (attentions.every(rotaryOf) ? 'rotate-late' : 'post-rope');
   refused.push(
     ...refuseHiddenNodes(model),
     ...refuseForeignBias(editor, attentions),
@@ -41,7 +41,18 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
     ...refuseMixture(attentions),
     ...(rotary === 'rotate-late' ? refuseRotateLate(attentions) : []),
   );
-  return { attentions, refused, rotary };
+  return { attentions: rotary === 'rotate-late' ? attentions.map(unturned) : attentions, refused, rotary };
+}
+
+/** How a layer's keys are turned, inside the node or before it; undefined if that is not known. */
+export function rotaryOf({ rotary, before }: AttentionNode): Rotary | undefined {
+  return rotary ?? (typeof before === 'object' ? before.rotary : undefined);
+}
+
+/** The node as it were if it turned queries and keys itself: nodes before it that do are passed by. */
+function unturned(attention: AttentionNode): AttentionNode {
+  const { rotary, before } = attention;
+  return rotary || typeof before === 'string' ? attention : { ...attention, ...before };
 }
 
 /** Attention inside If, Loop and Scan bodies and inside functions: its inputs and outputs are not the graph's. */
@@ -87,8 +98,10 @@ function refuseRotateLate(attentions: readonly AttentionNode[]): Refusal[] {
   const [first] = attentions;
   return attentions.flatMap((attention) => {
     const refuse = (reason: string): Refusal[] => [{ node: nodeName(attention.node), reason }];
-    if (!attention.rotary) return refuse("keys arrive already rotated; use rotary: 'post-rope'");
-    if (attention.rotary.positions !== first?.rotary?.positions)
+    const rotary = rotaryOf(attention);
+    if (!rotary) return refuse(`${attention.before}; use rotary: 'post-rope'`);
+    const other = first && rotaryOf(first);
+    if (rotary.positions !== other?.positions || rotary.source?.input !== other.source?.input)
       return refuse("layers rotate by different positions; use rotary: 'post-rope'");
     return [];
   });

@@ -25,7 +25,8 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   const int64 = DataType.INT64;
   editor.addInput(WINDOW_SLOTS, int64, [batch, 'window_size']);
   editor.addInput(PACKED_SLOTS, int64, [batch, 'packed_size']);
-  if (packing.rotary === 'rotate-late') editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size']);
+  const axes = attentions[0]?.rotary?.source ? [attentions[0].rotary.source.axes] : [];
+  if (packing.rotary === 'rotate-late') editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size', ...axes]);
   for (const { shape } of attentions) {
     for (const side of SIDES) {
       editor.setElementType(windowName(shape.index, side), packing.windowType);
@@ -48,8 +49,10 @@ export function replaceOutputs(editor: GraphEditor, attentions: readonly Attenti
   }
   const rotary = attentions[0]?.rotary;
   if (late && rotary) {
-    editor.append('Identity', [rotary.positions || shared.maskPositions()], [PRESENT_POSITIONS]);
-    editor.addOutput(PRESENT_POSITIONS, DataType.INT64, [batch, 'new_tokens']);
+    const { source } = rotary;
+    if (source) editor.append('Transpose', [source.input], [PRESENT_POSITIONS], { attributes: { perm: [1, 2, 0] } });
+    else editor.append('Identity', [rotary.positions || shared.maskPositions()], [PRESENT_POSITIONS]);
+    editor.addOutput(PRESENT_POSITIONS, DataType.INT64, [batch, 'new_tokens', ...(source ? [source.axes] : [])]);
   }
 }
 

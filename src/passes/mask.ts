@@ -38,6 +38,8 @@ export interface Shared {
   packedPositions(): string;
   /** [1]: `factor` · N. */
   timesNew(factor: number): string;
+  /** What `make` gives, made once a graph: all who ask for the same key share it. */
+  once(key: string, make: () => string): string;
   /** A shape vector from numbers and one-element vectors; shared by all who ask for the same one. */
   shape(...parts: readonly (number | string)[]): string;
 }
@@ -102,6 +104,7 @@ export function shareMask(editor: GraphEditor, query: string, codes: string, typ
     numSegments,
     scoreParts,
     shape,
+    once,
     timesNew: (factor) =>
       factor === 1 ? numNew : once(`N·${factor}`, () => editor.add('Mul', [numNew, editor.ints([factor])], `num_new_x${factor}_1`)),
     pastShape: (numKvHeads, headDim) => shape(batch, numKvHeads, numPast, headDim),

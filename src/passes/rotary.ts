@@ -22,7 +22,10 @@ export function rotate(
   wanted: string,
 ): string {
   const partial = rotary.numTurned < size.headDim;
-  const [cos, sin] = [rotary.cosTable, rotary.sinTable].map((table) => tableIn(editor, table, size.type)) as [string, string];
+  const [cos, sin] = [rotary.cosTable, rotary.sinTable].map((table) => tableIn(editor, table, size.type, rotary.source?.type)) as [
+    string,
+    string,
+  ];
   return editor.add('RotaryEmbedding', [rows, positions, cos, sin], wanted, {
     domain: 'com.microsoft',
     attributes: {
@@ -35,11 +38,11 @@ export function rotate(
 }
 
 /** The table in the compute type. A Cast of an initialiser is folded once, when the session is made. */
-function tableIn(editor: GraphEditor, table: string, type: DataType): string {
-  if (tableType(editor, table) === type) return table;
+function tableIn(editor: GraphEditor, table: string, type: DataType, known?: DataType): string {
+  if ((known ?? tableType(editor, table)) === type) return table;
   const wanted = `${table}_${type === DataType.FLOAT ? 'f32' : 'f16'}`;
-  const known = editor.producer(wanted);
-  if (known?.opType === 'Cast' && known.input?.[0] === table) return wanted;
+  const made = editor.producer(wanted);
+  if (made?.opType === 'Cast' && made.input?.[0] === table) return wanted;
   return editor.add('Cast', [table], wanted, { attributes: { to: type } });
 }
 

@@ -4,9 +4,9 @@
  * Neither ever transposes codes, bases, keys or the window: FusedMatMul reads them transposed, and the plain spelling turns the products
  * round (keys · queryᵀ), so that only scores and queries, which are small, are transposed.
  */
-import { assert } from '../errors.ts';
 import { float } from '../onnx/index.ts';
 import type { Layer } from './attention.ts';
+import { packedRotary } from './packed-rotary.ts';
 import { rotate } from './rotary.ts';
 import type { Rows } from './rows.ts';
 
@@ -84,13 +84,13 @@ function joinSegments(layer: Layer, scores: string): string {
 function turnedKeys(layer: Layer): string {
   const { editor, shared, attention } = layer;
   const { numKvHeads, headDim } = attention.shape;
-  assert(attention.rotary, 'rotate-late in a layer that does not rotate');
+  const { rotary, positions } = packedRotary(layer);
   const codes_BM1Tr = layer.add('Unsqueeze', [layer.codes('key'), editor.ints([2])], 'key_codes_BM1Tr');
   const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, layer.basis('key')], 'keys_unturned_BMHkvTD');
   const numRows = shared.segmentsOfBatch();
   const keys_BMxHkvTD = layer.add('Reshape', [keys_BMHkvTD, shared.shape(numRows, numKvHeads, -1, headDim)], 'keys_unturned_BMxHkvTD');
   const size = { numHeads: numKvHeads, headDim, type: layer.type };
   const wanted = `packed_attention.${attention.shape.index}/keys_BMxHkvTD`;
-  const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, shared.packedPositions(), attention.rotary, size, wanted);
+  const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, positions, rotary, size, wanted);
   return layer.add('Reshape', [turned_BMxHkvTD, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, headDim)], 'keys_BMHkvTD');
 }

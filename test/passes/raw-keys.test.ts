@@ -63,7 +63,7 @@ describe('keys before rotary embedding', () => {
   test('are not handed out unasked, nor where the graph has none', async () => {
     const names = async (...of: Parameters<typeof run>): Promise<string[]> =>
       Object.keys(await run(...of)).filter((name) => name.startsWith('present_raw'));
-    expect(await names({ rotary: 'outside' }, {})).toEqual([]);
+    expect(await names({ rotary: 'outside' }, { rotary: 'post-rope' })).toEqual([]);
     expect(await names({ rotary: 'none' }, POST)).toEqual([]);
     expect(await names({}, { rawKeys: true })).toEqual([rawKeysName(0), rawKeysName(1)]);
   });

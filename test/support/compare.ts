@@ -4,7 +4,7 @@ import type { Model } from '../../src/onnx/index.ts';
 import { type RewriteOptions, type RewriteReport, rewrite } from '../../src/rewrite.ts';
 import { type DecoderOptions, randomNumbers, tinyDecoder } from './decoders.ts';
 import { type DealOptions, PlainCache } from './plain-cache.ts';
-import { ALL_LOGITS, factsOf, floats, numbers, openSession, runPlain } from './run.ts';
+import { ALL_LOGITS, factsOf, floats, numbers, openSession, positionIds, runPlain } from './run.ts';
 
 export interface Trial {
   readonly decoder?: DecoderOptions;
@@ -83,8 +83,8 @@ export async function compareModel(model: Model, trial: Omit<Trial, 'decoder'>):
     };
     if (after.inputNames.includes('num_logits_to_keep')) feeds.num_logits_to_keep = ALL_LOGITS;
     if (after.inputNames.includes('position_ids')) {
-      const position = (b: number, slot: number): bigint => BigInt(Math.max(0, firstPosition + slot - (longest - (lengths[b] as number))));
-      feeds.position_ids = new ort.Tensor('int64', BigInt64Array.from(flat(done, position)), [batch, step]);
+      const position = (b: number, slot: number): number => Math.max(0, firstPosition + slot - (longest - (lengths[b] as number)));
+      feeds.position_ids = positionIds(after, flat(done, position), [batch, step]);
     }
     const results = await after.run(feeds);
     cache.append(results, done);

@@ -7,8 +7,11 @@ export interface DecoderOptions {
   readonly headDim?: number;
   /** One entry per layer: its local window, or undefined for a global layer. */
   readonly windows?: readonly (number | undefined)[];
-  /** `inside`: do_rotary = 1; `outside`: RotaryEmbedding nodes before the attention; `none`: no rotary embedding at all. */
-  readonly rotary?: 'inside' | 'outside' | 'none';
+  /**
+   * `inside`: do_rotary = 1; `outside`: RotaryEmbedding nodes before the attention; `axes`: the same by tables made of positions on three axes; `none`: no
+   * rotary embedding at all.
+   */
+  readonly rotary?: 'inside' | 'outside' | 'axes' | 'none';
   readonly interleaved?: boolean;
   /** Turned columns of a head; default: all. */
   readonly numTurned?: number;
@@ -67,9 +70,11 @@ export function tinyDecoder(options: DecoderOptions = {}): Model {
   const mask = editor.addInput('attention_mask', DataType.INT64, ['batch_size', 'total_sequence_length']);
   let hidden = editor.addInput('inputs_embeds', type, ['batch_size', 'sequence_length', EMBED]);
   const positions =
-    options.givenPositions || rotary === 'outside'
-      ? editor.addInput('position_ids', DataType.INT64, ['batch_size', 'sequence_length'])
-      : '';
+    rotary === 'axes'
+      ? editor.addInput('position_ids', DataType.INT64, [3, 'batch_size', 'sequence_length'])
+      : options.givenPositions || rotary === 'outside'
+        ? editor.addInput('position_ids', DataType.INT64, ['batch_size', 'sequence_length'])
+        : '';
   const counts = editor.add('ReduceSum', [mask, editor.ints([1])], 'counts', { attributes: { keepdims: 0 } });
   const seqlens = editor.add('Cast', [editor.add('Sub', [counts, editor.ints([1])], 'last')], 'seqlens_k', {
     attributes: { to: DataType.INT32 },
@@ -78,7 +83,9 @@ export function tinyDecoder(options: DecoderOptions = {}): Model {
   const total = editor.add('Cast', [editor.add('Gather', [shape, editor.ints(1)], 'num_slots')], 'total', {
     attributes: { to: DataType.INT32 },
   });
-  const tables = rotary === 'none' ? ['', ''] : rotaryTables(editor, (options.numTurned ?? headDim) / 2, type, options.branch ?? false);
+  const half = (options.numTurned ?? headDim) / 2;
+  const axes = rotary === 'axes' ? axesTables(editor, half, type) : undefined;
+  const tables = axes?.tables ?? (rotary === 'none' ? ['', ''] : rotaryTables(editor, half, type, options.branch ?? false));
   const bias = options.bias ? biasOf(editor, options.bias, type) : '';
   const ones = editor.addInitializer(floatTensor('norm.weight', [EMBED], Array(EMBED).fill(1), type));
   const norm = (value: string, name: string): string =>
@@ -94,9 +101,9 @@ export function tinyDecoder(options: DecoderOptions = {}): Model {
     let query = project('query', numHeads);
     let key = project('key', numKvHeads);
     const value = project('value', numKvHeads);
-    if (rotary === 'outside') {
+    if (rotary === 'outside' || rotary === 'axes') {
       const turn = (rows: string, heads: number): string =>
-        editor.add('RotaryEmbedding', [rows, positions, ...tables], `${rows}.turned`, {
+        editor.add('RotaryEmbedding', [rows, axes?.rows ?? positions, ...tables], `${rows}.turned`, {
           ...contrib,
           attributes: { num_heads: heads, rotary_embedding_dim: options.numTurned, interleaved: options.interleaved ? 1 : 0 },
         });
@@ -181,6 +188,38 @@ function rotaryTables(editor: GraphEditor, width: number, type: DataType, branch
   });
   const graphs = { then_branch: { graph: body('long', 1000) }, else_branch: { graph: body('short', 100) } };
   return editor.addMany('If', [long], ['cos_cache', 'sin_cache'], { attributes: graphs });
+}
+
+/** Tables of this run's tokens, a row for each, and the rows in order: pairs turn by time, height and width in turns, as M-RoPE has them. */
+function axesTables(editor: GraphEditor, half: number, type: DataType): { rows: string; tables: string[] } {
+  const frequencies = Array.from({ length: 3 * half }, (_, i) =>
+    Math.floor(i / half) === (i % half) % 3 ? 100 ** (-(i % half) / half) : 0,
+  );
+  const positions = editor.add('Cast', ['position_ids'], 'axes_ABN', { attributes: { to: DataType.FLOAT } });
+  const products = editor.add(
+    'Mul',
+    [
+      editor.add('Unsqueeze', [positions, editor.ints([3])], 'axes_ABN1'),
+      editor.addInitializer(floatTensor('frequencies', [3, 1, 1, half], frequencies)),
+    ],
+    'angles_ABNd',
+  );
+  const angles = editor.add('ReduceSum', [products, editor.ints([0])], 'angles_BNd', { attributes: { keepdims: 0 } });
+  const flat = editor.add('Reshape', [angles, editor.ints([-1, half])], 'angles');
+  const shape = editor.add('Shape', ['inputs_embeds'], 'embeds_shape');
+  const size = editor.add('Slice', [shape, editor.ints([0]), editor.ints([2])], 'batch_and_new');
+  const total = editor.add(
+    'Mul',
+    ['batch', 'new'].map((name, i) => editor.add('Gather', [shape, editor.ints(i)], `num_${name}`)),
+    'num_rows',
+  );
+  const range = editor.add('Range', [editor.ints(0), total, editor.ints(1)], 'rows_flat');
+  return {
+    rows: editor.add('Reshape', [range, size], 'rows_BN'),
+    tables: ['Cos', 'Sin'].map((op) =>
+      editor.add('Cast', [editor.add(op, [flat], `${op}_f32`)], `${op}_table`, { attributes: { to: type } }),
+    ),
+  };
 }
 
 /** [B, 1, N, all slots], 0 where the mask is 1 and the type's lowest number where it is 0; as Gemma 3's graphs make it. */

@@ -32,7 +32,8 @@ export interface DealOptions {
 
 interface Token {
   readonly slot: number;
-  readonly position: number;
+  /** On one axis or several. */
+  readonly position: readonly number[];
   /** By layer: [W] each. */
   readonly keys: readonly Float32Array[];
   readonly rawKeys: readonly Float32Array[];
@@ -64,6 +65,7 @@ export class PlainCache {
       raw: late ? numbers(results[rawKeysName(index)]) : undefined,
     }));
     const positions = late ? (results[PRESENT_POSITIONS]?.data as BigInt64Array) : undefined;
+    const axes = this.#shape.positionAxes ?? 1;
     for (const [b, tokens] of this.#tokens.entries()) {
       for (let n = 0; n < numNew; n++) {
         const row = (rows: Float32Array, l: number): Float32Array => {
@@ -77,7 +79,7 @@ export class PlainCache {
         };
         tokens.push({
           slot: firstSlot + n,
-          position: Number(positions?.[b * numNew + n] ?? 0),
+          position: Array.from({ length: axes }, (_, a) => Number(positions?.[(b * numNew + n) * axes + a] ?? 0)),
           keys: all.map((rows, l) => row(rows.key, l)),
           values: all.map((rows, l) => row(rows.value, l)),
           rawKeys: all.map((rows, l) => (rows.raw ? row(rows.raw, l) : new Float32Array(0))),
@@ -109,9 +111,10 @@ export class PlainCache {
       [batch, slotsPerRow * segmentSize],
     );
     if (rotary === 'rotate-late') {
+      const axes = this.#shape.positionAxes ?? 1;
       feeds[PACKED_POSITIONS] = int64(
-        packedList.map((token) => token?.position ?? 0),
-        [batch, slotsPerRow * segmentSize],
+        packedList.flatMap((token) => token?.position ?? new Array<number>(axes).fill(0)),
+        [batch, slotsPerRow * segmentSize, ...(axes > 1 ? [axes] : [])],
       );
     }
 

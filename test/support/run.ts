@@ -64,11 +64,8 @@ export async function runPlain(
     };
     if (session.inputNames.includes('num_logits_to_keep')) feeds.num_logits_to_keep = ALL_LOGITS;
     if (session.inputNames.includes('position_ids')) {
-      feeds.position_ids = new ort.Tensor(
-        'int64',
-        BigInt64Array.from({ length: chunk }, (_, i) => BigInt(firstPosition + done + i)),
-        [1, chunk],
-      );
+      const places = Array.from({ length: chunk }, (_, i) => firstPosition + done + i);
+      feeds.position_ids = positionIds(session, places, [1, chunk]);
     }
     const results = await session.run(feeds);
     logits.set(numbers(results.logits), done * vocabulary);
@@ -76,6 +73,14 @@ export async function runPlain(
     done += chunk;
   }
   return logits;
+}
+
+/** position_ids [B, N], or [3, B, N] where a session takes three axes: then height and width go to and fro, as they do over images. */
+export function positionIds(session: ort.InferenceSession, positions: readonly number[], dims: readonly [number, number]): ort.Tensor {
+  const input = session.inputMetadata.find(({ name }) => name === 'position_ids');
+  const hasAxes = input?.isTensor && input.shape.length === 3;
+  const all = hasAxes ? [positions, positions.map((p) => (3 * p) % 7), positions.map((p) => (5 * p) % 11)].flat() : positions;
+  return new ort.Tensor('int64', BigInt64Array.from(all.map(BigInt)), hasAxes ? [3, ...dims] : dims);
 }
 
 /** `num_logits_to_keep`: 0 keeps them all. */
