@@ -1,7 +1,14 @@
 /** Loads one model for each way to hold a context, all with the same weights, so that a context can be run through every setting in turn. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { AutoModelForImageTextToText, AutoProcessor, DynamicCache, type PreTrainedModel, type Processor, Tensor } from '@huggingface/transformers';
+import {
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  DynamicCache,
+  type PreTrainedModel,
+  type Processor,
+  Tensor,
+} from '@huggingface/transformers';
 import type { AskedContext } from '../compare/context.ts';
 import type { HeldContext } from '../compare/held.ts';
 import { holdPacked } from '../compare/packed.ts';

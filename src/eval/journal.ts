@@ -38,7 +38,8 @@ export class Journal {
    */
   constructor(folder: string | undefined, identity: JournalIdentity) {
     if (folder === undefined) return;
-    if (existsSync(folder) && !statSync(folder).isDirectory()) throw new AttentionPackError(`${folder} is a file; name a folder to write to`);
+    if (existsSync(folder) && !statSync(folder).isDirectory())
+      throw new AttentionPackError(`${folder} is a file; name a folder to write to`);
     this.#file = path.join(folder, JOURNAL_FILE);
     if (!existsSync(this.#file) || !this.#read(this.#file, identity)) this.#announced.push({ journal: identity });
   }

@@ -54,14 +54,20 @@ test('a run that is killed, or stopped by Ctrl-C, goes on to the same result', a
   expect((await interrupted(killed, 5, 'SIGKILL')).code).toBe(null);
   const stopped = await interrupted(killed, 8, 'SIGINT');
   expect(stopped.code).toBe(130);
-  expect(stopped.stderr).toMatch(/stopped; \d+ of 12 done and kept in .*killed\. Go on with: attentionpack eval embedded --tasks name,order .*--out .*killed\n$/);
+  expect(stopped.stderr).toMatch(
+    /stopped; \d+ of 12 done and kept in .*killed\. Go on with: attentionpack eval embedded --tasks name,order .*--out .*killed\n$/,
+  );
   const result = await attentionpack(...ARGS, '--out', killed);
   expect(result.code).toBe(0);
   expect(lasting(lastJson(result) as unknown as Evaluation)).toEqual(lasting(whole));
 
   // Beside the journal lie the dated results: the same object, and the page.
   const files = readdirSync(killed).sort();
-  expect(files).toEqual([expect.stringMatching(/^\d{4}-\d\d-\d\d-pack-mha\.html$/), expect.stringMatching(/^\d{4}-\d\d-\d\d-pack-mha\.json$/), JOURNAL_FILE]);
+  expect(files).toEqual([
+    expect.stringMatching(/^\d{4}-\d\d-\d\d-pack-mha\.html$/),
+    expect.stringMatching(/^\d{4}-\d\d-\d\d-pack-mha\.json$/),
+    JOURNAL_FILE,
+  ]);
   const written = JSON.parse(readFileSync(path.join(killed, files[1] ?? ''), 'utf8')) as Evaluation;
   expect(lasting(written)).toEqual(lasting(whole));
   expect(readFileSync(path.join(killed, files[0] ?? ''), 'utf8')).toMatch(/^<!doctype html>[\s\S]*<svg[\s\S]*packed:8/);
@@ -72,7 +78,8 @@ test('--list shows every task and setting', async () => {
   const result = await attentionpack('eval', '--list', '--json');
   const { tasks, cache } = lastJson(result) as { tasks: { name: string }[]; cache: { name: string }[] };
   const names = tasks.map(({ name }) => name);
-  for (const name of ['name', 'choice', 'ocr', 'needle-64', 'needle-frames-16', 'order', 'five', 'name-style', 'a-okvqa', 'mmmu']) expect(names).toContain(name);
+  for (const name of ['name', 'choice', 'ocr', 'needle-64', 'needle-frames-16', 'order', 'five', 'name-style', 'a-okvqa', 'mmmu'])
+    expect(names).toContain(name);
   expect(cache.map(({ name }) => name)).toEqual(['dense', 'dense-fp32', 'dense-fp16', 'half-resolution', 'int8', 'int4', 'packed']);
   expect(result.stdout).toContain('needle-64');
 });

@@ -10,7 +10,7 @@ import { type ContextRecord, isSkipped, type JournalEntry } from '../../src/eval
 import { type EvaluateOptions, type Evaluation, evaluate } from '../../src/eval/run.ts';
 import { type CacheSetting, parseSettings } from '../../src/eval/settings.ts';
 import type { Task } from '../../src/eval/task.ts';
-import { type Message, type PackedOptions, prompt, question } from '../../src/index.ts';
+import { type Message, prompt, question } from '../../src/index.ts';
 import { denseTokenBytes } from '../../src/shape.ts';
 import { STATE } from '../../src/state.ts';
 import { noiseTask } from '../support/eval.ts';
@@ -40,8 +40,7 @@ async function answers(tiny: Tiny, task: Task, setting: CacheSetting): Promise<s
   const { tokenizer } = tiny.processor;
   const say = (sequences: Tensor, length: number): number =>
     texts.push(tokenizer?.decode([...(sequences.data as BigInt64Array).subarray(length)], { skip_special_tokens: true }).trim() ?? '');
-  const packing = setting.kind === 'packed' ? setting.options : {};
-  const model = setting.kind === 'dense' ? tiny.stock : setting.kind === 'packed' ? await tiny.load(packing as PackedOptions) : undefined;
+  const model = setting.kind === 'dense' ? tiny.stock : setting.kind === 'packed' ? await tiny.load({ ...setting.options }) : undefined;
   const quantised = setting.kind === 'quantised' ? await loadQuantised(AutoModelForImageTextToText, tiny.folder, LOAD, setting) : undefined;
   for await (const context of task.contexts()) {
     const images = await context.images();
