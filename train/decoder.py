@@ -176,11 +176,12 @@ def train(config: Config) -> None:
             batch, _ = batches.next()
             with torch.no_grad():
                 fitted.append((batch, losses.embed(batch)[0]))
-        assign(set_number_reader(config, model, fitted, losses.forward))
+        if "reader" in phase.match_heads:
+            assign(set_number_reader(config, model, fitted, losses.forward))
         with torch.no_grad():
             names = losses.names(model.get_input_embeddings().weight)[0]
-        assign(set_match_heads(config, model, fitted, losses.forward, names))
-        print(f"decoder: heads set at step {step}", flush=True)
+        assign(set_match_heads(config, model, fitted, losses.forward, names, phase.match_heads))
+        print(f"decoder: heads set at step {step}: {', '.join(phase.match_heads)}", flush=True)
 
     def save() -> None:
         state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": seconds,

@@ -14,7 +14,7 @@ from .decoder_forward import DecoderForward, norm
 from .tokenizer import MAX_IMAGES
 from .writer import NOTHING, Batch
 
-NUM_BATCHES = 16
+NUM_BATCHES = 48
 # Rotary pairs, each a (low, high) dimension of 64. Slow ones agree over the whole context; near ones tell the number just before an
 # image from those before. Qwen2-VL's first eight pairs turn with time, of which a still picture is one step.
 SLOW_PAIRS = range(22, 32)
@@ -71,8 +71,13 @@ def number_tokens(batch: Batch):
 
 
 @torch.no_grad()
-def set_match_heads(config: Config, model, batches: list, forward: DecoderForward, names: torch.Tensor) -> dict[str, torch.Tensor]:
-    """New query and key weights, by name, of the heads that match things and numbers. `names` — embeddings of things [things, hidden]."""
+def set_match_heads(
+    config: Config, model, batches: list, forward: DecoderForward, names: torch.Tensor, kinds: tuple[str, ...]
+) -> dict[str, torch.Tensor]:
+    """New query and key weights, by name, of the heads that match things and numbers.
+
+    `names` — embeddings of things [things, hidden]; `kinds` — which of "thing" and "number".
+    """
     slow = torch.tensor([*SLOW_PAIRS, *(pair + config.head_dim // 2 for pair in SLOW_PAIRS)])
     generator = torch.Generator().manual_seed(0)
     zero = torch.zeros(1, len(slow))  # NOTHING picks the last
@@ -97,6 +102,8 @@ def set_match_heads(config: Config, model, batches: list, forward: DecoderForwar
         x = torch.cat(states[layer])  # [N, hidden]
         values: dict[str, torch.Tensor] = {}
         for kind, (head, key_head) in zip(("thing", "number"), HEADS[config.model]):
+            if kind not in kinds:
+                continue
             asked, shown = codes[kind][marks(f"asked_{kind}")], codes[kind][marks(f"shown_{kind}")]
             # What other tokens ask is nearly free; what they offer must be zero, or words would match themselves.
             weight = torch.where(asked.norm(dim=1) > 0, 1.0, 0.02)

@@ -12,6 +12,8 @@ from .features import Pool
 from .tokenizer import MAX_IMAGES, special_ids
 
 NOTHING = -1
+# Types asked by an image's number alone, so that the number itself can be asked for the answer's first token.
+NUMBER_HINTED = ("name", "colour", "text")
 # Types whose subject lies in the image that is asked for; where none shows it, the hint is the answer: "no".
 HINTED = ("which", "exists", "colour", "place", "count")
 NUMBERED = re.compile(r"(?<=\bimage )\d+")
@@ -24,7 +26,7 @@ class Conversation:
     positions: list[tuple[int, int, int]] = field(default_factory=list)
     # Index of the question's type + 1 at tokens of an answer (its <eos> included), 0 elsewhere.
     answer_of: list[int] = field(default_factory=list)
-    # Position of a question's subject -> token of the number of the image that shows it, or of "no".
+    # Position of a question's subject -> token of the number of the image that shows it, or of "no"; of a question's number -> the answer's first.
     hints: dict[int, int] = field(default_factory=dict)
     # Position -> thing or number, for tokens that show one (keys) and tokens that ask for one (queries).
     shown_thing: dict[int, int] = field(default_factory=dict)
@@ -127,6 +129,8 @@ class Writer:
         for offset, id in enumerate(ids):
             if id in self.number_of and offset and ids[offset - 1] in self.image_words:
                 to.asked_number[first + offset] = self.number_of[id]
+                if turn["type"] in NUMBER_HINTED:
+                    to.hints[first + offset] = self.encode(answer)[0]
         subject = turn.get("subject")
         if subject and subject in self.code_of and (found := question.rfind(subject)) >= 0:
             last = first + len(self.encode(question[: found + len(subject)])) - 1
