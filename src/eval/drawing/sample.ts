@@ -8,14 +8,6 @@ import { COLOUR_NAMES, COLOURS, type Colour, type Item, type Kind, type Rgb, typ
 import { SHAPES } from './shapes.ts';
 import { WORDS } from './words.ts';
 
-export interface SceneOptions {
-  /** In pixels, a multiple of 16 from 64 to 160. */
-  readonly width: number;
-  readonly height: number;
-  /** Drawing styles and fonts. */
-  readonly split: Split;
-}
-
 /** Draws scenes of any kind from one stream of random numbers. */
 export class SceneSampler {
   readonly #assets: Assets;

@@ -123,7 +123,12 @@ function draftPlace(contents: Contents, random: Random): Draft | undefined {
   const [name, place] = [nameOf(item), placeOf(scene, item)];
   if (random.chance(0.5))
     return { ...byNumber(contents, 'what at', image, { q: place }, random), answer: name, others: otherConcept(contents) };
-  return { ...byNumber(contents, 'where', image, { b: name, v: verb(name) }, random), answer: place, subject: name, others: () => random.pick(PLACES) };
+  return {
+    ...byNumber(contents, 'where', image, { b: name, v: verb(name) }, random),
+    answer: place,
+    subject: name,
+    others: () => random.pick(PLACES),
+  };
 }
 
 function draftCount(contents: Contents, random: Random): Draft | undefined {
@@ -176,7 +181,7 @@ function unique(images: readonly number[], said: (image: number) => string): (re
 function draftExists(contents: Contents, random: Random): Draft | undefined {
   const isWord = contents.words.length > 0 && random.chance(0.2);
   const form = isWord ? 'exists word' : 'exists';
-  const gaps = (name: string) => (isWord ? { w: name } : { a: withArticle(name), v: verb(name) });
+  const gaps = (name: string): Draft['gaps'] => (isWord ? { w: name } : { a: withArticle(name), v: verb(name) });
   if (random.chance(0.5)) {
     // One copy among others is "a star" as well; several are not asked about so.
     const found = pickFound(isWord ? contents.words : contents.things.filter(({ scene }) => !isSeveral(scene)), random);
