@@ -53,7 +53,11 @@ describe('a config that cannot be converted is refused with the value seen and w
       ({ text_config }) => (text_config.layer_types = ['full_attention', 'sliding_attention']),
       ['"sliding_attention"', 'only full_attention'],
     ],
-    ['heads that do not fill the width', ({ text_config }) => (text_config.head_dim = 16), ['3 heads of 16 do not make hidden_size 96']],
+    [
+      'heads that do not fill the width',
+      ({ text_config }) => Object.assign(text_config, { head_dim: 16, rope_parameters: { mrope_section: [2, 3, 3] } }),
+      ['3 heads of 16 do not make hidden_size 96'],
+    ],
     ['features of another width', ({ vision_config }) => (vision_config.hidden_size = 64), ['hidden_size is 64', "the decoder's is 96"]],
     [
       'tower heads that cannot be turned',

@@ -1,6 +1,6 @@
 /** Qwen2-VL through transformers.js: pictures of any shape, clips, turns and batches, packed at full rank as the dense model reads them. */
 import path from 'node:path';
-import { AutoModelForImageTextToText, cat, Tensor } from '@huggingface/transformers';
+import { AutoModelForImageTextToText, cat, env, Tensor } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { convertCheckpoint } from '../src/convert/index.ts';
 import { type Message, PackedCache, type Prompt, packed, question } from '../src/index.ts';
@@ -16,10 +16,11 @@ let model: Packed;
 let postRope: Packed;
 
 beforeAll(async () => {
+  env.allowRemoteModels = false; // or the fixtures' missing generation_config.json would be asked for there
   tiny = await openTinyQwen2Vl();
   model = await tiny.load({ rank: tiny.width });
   postRope = await tiny.load({ rank: tiny.width, rotary: 'post-rope' });
-});
+}, 60_000);
 afterAll(() => tiny[Symbol.asyncDispose]());
 
 type Sizes = readonly (readonly [number, number])[];
@@ -83,7 +84,7 @@ describe.each(QWEN2VL_KINDS)('%s, packed', (kind) => {
     const out = path.join(folder, 'model');
     await convertCheckpoint({ from: path.join(QWEN2VL_FIXTURES, kind), out, dtype: 'fp32' });
     packedKind = await packed(AutoModelForImageTextToText, out, { dtype: 'fp32', rank: 32 });
-  });
+  }, 60_000);
   afterAll(async () => {
     await packedKind.dispose();
     removeFolder(folder);
