@@ -92,9 +92,8 @@ describe.each(QWEN2VL_KINDS)('%s, packed', (kind) => {
 
   test.each([...readCases(kind)].filter(([, { greedy }]) => greedy))('generates the tokens PyTorch generates for %s', async (_, golden) => {
     const { inputIds, mask, grids } = golden;
-    const feeds = visionFeeds(golden);
-    const pictures = grids.length && {
-      pixel_values: new Tensor('float32', golden.pixels, feeds.pixel_values?.dims as number[]),
+    const pictures = grids.length > 0 && {
+      pixel_values: new Tensor('float32', golden.pixels, visionFeeds(golden).pixel_values?.dims as number[]),
       image_grid_thw: int64(grids),
     };
     const sequences = await generate(packedKind, {
