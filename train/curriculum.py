@@ -43,7 +43,7 @@ ALL_KINDS = {"single": 4, "places": 2, "count": 2, "text": 2}
 # Finding an image by its content is learned last, so it is asked more often.
 NUMBERS = {"name": 3, "colour": 1, "list": 0.5}
 RETRIEVAL = {"name": 1, "which": 3, "exists": 2, "colour": 1}
-DETAILS = {"text": 3, "count": 2, "place": 3, "choice": 2, "name": 1, "colour": 1}
+DETAILS = {"text": 3, "count": 2, "place": 3, "choice": 3, "name": 3, "colour": 1}
 EVERY = {"name": 1, "colour": 1, "place": 1, "count": 1, "text": 1.5, "which": 1.5, "exists": 1.5, "list": 0.7, "choice": 2, "order": 1.5}
 # Without what is wrong when images are left out between others ("right after").
 LONG = {"name": 2, "which": 3, "exists": 2, "colour": 1, "choice": 1}
@@ -67,15 +67,16 @@ def curriculum(model: str) -> tuple[Phase, ...]:
         # "which image shows a violin?": words find pictures, at any number.
         Phase(0.55, (Mix(2, (3, 4, 6, 8), RETRIEVAL, SEEN_AND_READ, questions=7, keep=FEW, spread=(0, 0, 16, 64)), one, detailed), match_heads=again),
         # Everything, and many images by few of their tokens.
-        Phase(0.72, (
-            Mix(2, (2, 3, 4, 6, 8), EVERY, ALL_KINDS, questions=7, keep=(4, 8)),
-            Mix(2, (8, 12, 16, 24), LONG, SEEN_AND_READ, questions=14, keep=FEW, spread=(0, 64, 128)),
-            Mix(2, (1, 2, 3, 4), EVERY, ALL_KINDS, questions=5),
+        Phase(0.68, (
+            Mix(3, (1,), DETAILS, ALL_KINDS, questions=3, keep=(None, None, 16)),
+            Mix(2, (2, 3, 4), EVERY, ALL_KINDS, questions=5, keep=(8, None)),
+            Mix(2, (6, 8, 12, 16), LONG, SEEN_AND_READ, questions=10, keep=(*FEW, 8), spread=(0, 0, 64)),
         )),
         # All tokens, at several lengths.
         Phase(1.00, (
-            Mix(3, (1, 1, 2, 4, 4), EVERY, ALL_KINDS, questions=6),
-            Mix(2, (8, 8, 12, 16), EVERY, ALL_KINDS, questions=14),
+            Mix(3, (1,), DETAILS, ALL_KINDS, questions=3),
+            Mix(2, (2, 3, 4), EVERY, ALL_KINDS, questions=6),
+            Mix(2, (6, 8, 12, 16), EVERY, ALL_KINDS, questions=12),
             Mix(1, (24, 32, 48, 64), LONG, SEEN_AND_READ, questions=24, keep=(4, 8, 16)),
             Mix(whole, (32, 48, 64), LONG, SEEN_AND_READ, questions=32),
         )),

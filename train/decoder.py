@@ -21,7 +21,7 @@ from .layouts import is_projector, project
 from .match_heads import NUM_BATCHES, set_match_heads, set_number_reader
 from .optimiser import MasterOptimiser, trapezoid
 from .talker import Talker
-from .tokenizer import special_ids, train_tokenizer
+from .tokenizer import special_ids, model_tokenizer
 from .views import vocabulary
 from .writer import NOTHING, Batch, Form, Writer, stack
 
@@ -140,7 +140,7 @@ def train(config: Config) -> None:
     """Resumable from <folder>/decoder.pt, which also holds the averaged weights. The budget is wall time."""
     torch.set_num_threads(config.threads)
     folder = config.folder
-    tokenizer = train_tokenizer(config.model)
+    tokenizer = model_tokenizer(config.model, config.folder)
     pool = load_pool(config)
     saved = folder / "decoder.pt"
     model = with_tower(config, fresh_model(config, tokenizer)).to(config.device)

@@ -12,7 +12,7 @@ from .decoder import Batches, Losses
 from .decoder_forward import DecoderForward
 from .export import assemble
 from .features import Pool, load_pool
-from .tokenizer import train_tokenizer
+from .tokenizer import model_tokenizer
 
 SEED = 7_000_000
 ONE = {"name": 1, "colour": 1, "place": 1, "count": 1, "text": 1, "choice": 1}
@@ -69,7 +69,7 @@ def evaluate(config: Config, model, tokenizer, pool: Pool, mix: Mix, contexts: i
 
 def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
-    tokenizer = train_tokenizer(config.model)
+    tokenizer = model_tokenizer(config.model, config.folder)
     model = assemble(config, tokenizer).to(config.device).eval()
     figures = {}
     for label, (styles, contexts, mix) in {**SETTINGS, **(CLIPS if config.model == "pack-gqa" else {})}.items():

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from .checkpoint import save_checkpoint
 from .config import Config, load_config
 from .layouts import build, tower_of
-from .tokenizer import padded_vocab_size, special_ids, train_tokenizer
+from .tokenizer import padded_vocab_size, special_ids, model_tokenizer
 from .tower import load_tower
 
 # Muon grows the layers' updates to norms of hundreds. Word embeddings of the usual size (norm 1) are lost among them
@@ -43,5 +43,5 @@ def assemble(config: Config, tokenizer: Tokenizer):
 
 if __name__ == "__main__":
     config = load_config()
-    tokenizer = train_tokenizer(config.model)
+    tokenizer = model_tokenizer(config.model, config.folder)
     save_checkpoint(config.model, assemble(config, tokenizer), tokenizer, config.folder / "checkpoint")

@@ -57,6 +57,14 @@ CHAT_TEMPLATE = """\
 """
 
 
+def model_tokenizer(model: str, folder: Path) -> Tokenizer:
+    """The tokenizer kept in a model's folder, made at first use: once weights depend on it, the corpus may change but the tokens may not."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        train_tokenizer(model).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
 def train_tokenizer(model: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -12,10 +12,11 @@ from .features import Pool
 from .tokenizer import MAX_IMAGES, special_ids
 
 NOTHING = -1
-# Types asked by an image's number alone, so that the number itself can be asked for the answer's first token.
+# Types asked by an image's number alone: the number itself is asked for the answer's first token.
 NUMBER_HINTED = ("name", "colour", "text")
-# Types whose subject lies in the image that is asked for; where none shows it, the hint is the answer: "no".
-HINTED = ("which", "exists", "colour", "place", "count")
+# Types asked by a subject: it is asked for the number of its image, or for the answer's first token where that is no image.
+IMAGE_HINTED = ("which", "exists")
+ANSWER_HINTED = ("colour", "place", "count")
 NUMBERED = re.compile(r"(?<=\bimage )\d+")
 
 
@@ -26,7 +27,7 @@ class Conversation:
     positions: list[tuple[int, int, int]] = field(default_factory=list)
     # Index of the question's type + 1 at tokens of an answer (its <eos> included), 0 elsewhere.
     answer_of: list[int] = field(default_factory=list)
-    # Position of a question's subject -> token of the number of the image that shows it, or of "no"; of a question's number -> the answer's first.
+    # Position of a question's subject, number or option -> token that a hint asks for there.
     hints: dict[int, int] = field(default_factory=dict)
     # Position -> thing or number, for tokens that show one (keys) and tokens that ask for one (queries).
     shown_thing: dict[int, int] = field(default_factory=dict)
@@ -135,8 +136,14 @@ class Writer:
         if subject and subject in self.code_of and (found := question.rfind(subject)) >= 0:
             last = first + len(self.encode(question[: found + len(subject)])) - 1
             to.asked_thing[last] = self.code_of[subject]
-            if turn["type"] in HINTED:
-                to.hints[last] = self.number_ids[numbers[turn["image"] - 1]] if turn.get("image") else self.encode(answer)[0]
+            if turn["type"] in IMAGE_HINTED and turn.get("image"):
+                to.hints[last] = self.number_ids[numbers[turn["image"] - 1]]
+            elif turn["type"] in (*IMAGE_HINTED, *ANSWER_HINTED):
+                to.hints[last] = self.encode(answer)[0]
+        for letter, choice in zip("ABCD", turn.get("choices", ())):
+            # Each option is asked whether it is right: its letter, or "no".
+            end = question.index(f"\n{letter}. " if letter == "A" else f" {letter}. ") + 4 + len(renumber(choice))
+            to.hints[first + len(self.encode(question[:end])) - 1] = self.encode(letter if letter == answer else "no")[0]
         at = self._text(to, [self.special["assistant"]], at)
         return self._text(to, self.encode(answer) + [self.special["eos"]], at, self.types.index(turn["type"]) + 1)
 
