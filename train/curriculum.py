@@ -57,17 +57,15 @@ def curriculum(model: str) -> tuple[Phase, ...]:
     # Few questions to a context: asked twice, an answer would be copied instead of seen.
     one = Mix(1, (1,), {"name": 3, "colour": 1, "text": 1}, {"single": 4, "text": 1.5, "places": 0.5, "count": 0.5}, questions=2, keep=(3, 4, 8), tokens=1600)
     detailed = Mix(1, (1,), DETAILS, ALL_KINDS, questions=3, keep=(None, None, 16))
-    # What training has meanwhile lost. pack-gqa's matcher of things shares its keys with two more heads that lean on it by then.
-    again = ("thing", "number") if model == "pack-mha" else ("number",)
     phases = (
         # Losses settle.
         Phase(0.025, (Mix(1, (1, 2, 3, 4), NUMBERS, SINGLES, keep=FEW, spread=(0, 8, 32), tokens=1200),)),
         # Pictures get their names.
-        Phase(0.40, (one, Mix(1, (2, 3, 4), {"name": 3, "colour": 1, "which": 2}, SEEN_AND_READ, questions=4, keep=FEW, tokens=1600)), match_heads=("reader", "thing", "number")),
+        Phase(0.25, (one, Mix(1, (2, 3, 4), {"name": 3, "colour": 1, "which": 2}, SEEN_AND_READ, questions=4, keep=FEW, tokens=1600)), match_heads=("reader", "thing", "number")),
         # "which image shows a violin?": words find pictures, at any number.
-        Phase(0.55, (Mix(2, (3, 4, 6, 8), RETRIEVAL, SEEN_AND_READ, questions=7, keep=FEW, spread=(0, 0, 16, 64)), one, detailed), match_heads=again),
+        Phase(0.40, (Mix(2, (3, 4, 6, 8), RETRIEVAL, SEEN_AND_READ, questions=7, keep=FEW, spread=(0, 0, 16, 64)), one, detailed)),
         # Everything, and many images by few of their tokens.
-        Phase(0.68, (
+        Phase(0.62, (
             Mix(3, (1,), DETAILS, ALL_KINDS, questions=3, keep=(None, None, 16)),
             Mix(2, (2, 3, 4), EVERY, ALL_KINDS, questions=5, keep=(8, None)),
             Mix(2, (6, 8, 12, 16), LONG, SEEN_AND_READ, questions=10, keep=(*FEW, 8), spread=(0, 0, 64)),

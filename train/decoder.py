@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .alignment import NameVectors, align_words, alignment_loss
+from .budget import Budget
 from .config import Config, load_config
 from .curriculum import TYPES, Mix, Phase, curriculum
 from .decoder_forward import DecoderForward
@@ -184,7 +185,7 @@ def train(config: Config) -> None:
         print(f"decoder: heads set at step {step}: {', '.join(phase.match_heads)}", flush=True)
 
     def save() -> None:
-        state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": seconds,
+        state = {"optimiser": optimiser.state_dict(), "average": average, "step": step, "seconds": budget.spent,
                  "questions": asked, "phase": number, "tokens": tokens_seen}
         torch.save(state, saved.with_suffix(".writing"))
         saved.with_suffix(".writing").rename(saved)
@@ -194,11 +195,10 @@ def train(config: Config) -> None:
     # Told to stop, it saves first.
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
-    budget = config.decoder_minutes * 60
-    last_saved = reported = started = time.time()
+    budget = Budget(config.decoder_minutes, spent)
+    last_saved = reported = time.time()
     report = Report()
-    while (seconds := spent + time.time() - started) < budget:
-        progress = seconds / budget
+    while (progress := budget.tick()) < 1:
         while number < 0 or progress > phases[number].until:
             number += 1
             enter(phases[number])
@@ -213,7 +213,7 @@ def train(config: Config) -> None:
         report.add(loss.item(), aligned.item(), hint_loss.item(), right.cpu(), types.cpu(), batch)
         if step % REPORT_EVERY == 0:
             speed = report.tokens / (time.time() - reported)
-            print(f"decoder step {step} phase {number} {report} {speed:.0f} tok/s left {(budget - seconds) / 60:.1f} min", flush=True)
+            print(f"decoder step {step} phase {number} {report} {speed:.0f} tok/s left {budget.minutes_left:.1f} min", flush=True)
             well = report.worst() >= ADVANCE_AT
             report, reported = Report(), time.time()
             if well and number + 1 < len(phases):
@@ -227,7 +227,7 @@ def train(config: Config) -> None:
             return
     save()
     batches.close()
-    (folder / "decoder.json").write_text(json.dumps({"steps": step, "minutes": round(seconds / 60, 1), "questions": asked, "tokens": tokens_seen}))
+    (folder / "decoder.json").write_text(json.dumps({"steps": step, "minutes": round(budget.spent / 60, 1), "questions": asked, "tokens": tokens_seen}))
 
 
 class Report:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from .budget import Budget
 from .config import Config, load_config, make_config
 from .layouts import build, tower_features, tower_of, untrained
 from .optimiser import MasterOptimiser, cosine
@@ -166,23 +167,23 @@ def train(config: Config) -> None:
     examples = evaluation_batches(config, "train", 1024)
 
     def save() -> None:
-        torch.save({"optimiser": optimiser.state_dict(), "step": step, "seconds": seconds, "pictures": seen}, saved.with_suffix(".writing"))
+        torch.save({"optimiser": optimiser.state_dict(), "step": step, "seconds": budget.spent, "pictures": seen}, saved.with_suffix(".writing"))
         saved.with_suffix(".writing").rename(saved)
 
-    budget = config.tower_minutes * 60
-    last_saved = started = time.time()
+    budget = Budget(config.tower_minutes, spent)
+    last_saved = time.time()
     sums: dict[str, float] = {}
-    while (seconds := spent + time.time() - started) < budget:
+    while (progress := budget.tick()) < 1:
         batch = pictures.next()
         parts = classifier.loss(batch, generator)
         sum(parts.values()).backward()
-        optimiser.step(cosine(seconds / budget))
+        optimiser.step(cosine(progress))
         step, seen = step + 1, seen + len(batch)
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + part.item() / 50
         if step % 50 == 0:
             shown = " ".join(f"{name} {value:.3f}" for name, value in sums.items())
-            print(f"tower step {step} {shown} {seen / seconds:.0f} img/s left {(budget - seconds) / 60:.1f} min", flush=True)
+            print(f"tower step {step} {shown} {seen / budget.spent:.0f} img/s left {budget.minutes_left:.1f} min", flush=True)
             sums = {}
         if time.time() - last_saved > SAVE_SECONDS:
             last_saved = time.time()
@@ -191,7 +192,7 @@ def train(config: Config) -> None:
     pictures.close()
     save()
     figures = {
-        "steps": step, "minutes": round(seconds / 60, 1), "pictures": seen,
+        "steps": step, "minutes": round(budget.spent / 60, 1), "pictures": seen,
         "training styles": evaluate(classifier, evaluation_batches(config, "train", 4096)),
         "held-out style": evaluate(classifier, evaluation_batches(config, "held-out", 2048)),
     }
