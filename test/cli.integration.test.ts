@@ -178,7 +178,7 @@ function crc32(bytes: Uint8Array): number {
 
 describe('commands', () => {
   test('that are unknown, missing or misspelt are refused with those there are', async () => {
-    expect(await complaint()).toMatch(/no command given; use one of demo, run, inspect, rewrite, convert/);
+    expect(await complaint()).toMatch(/no command given; use one of demo, run, eval, inspect, rewrite, convert/);
     expect(await complaint('pack')).toMatch(/'pack' is not a command; use one of demo, run/);
     expect(await complaint('toString')).toMatch(/'toString' is not a command/);
     expect(await complaint('inspect', model, '--jsn')).toMatch(/inspect has no option '--jsn'; it has .*--json/);
