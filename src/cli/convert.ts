@@ -12,7 +12,10 @@ const INTERRUPTED = 130;
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export const convertCommand = defineCommand({
-  meta: { name: 'convert', description: 'turn a Hugging Face checkpoint (LLaVA, Qwen2-VL) into the transformers.js layout, without Python' },
+  meta: {
+    name: 'convert',
+    description: 'turn a Hugging Face checkpoint (LLaVA, Qwen2-VL) into the transformers.js layout, without Python',
+  },
   args: {
     checkpoint: { type: 'positional', required: false, description: 'folder with config.json, safetensors and tokenizer files' },
     out: { type: 'string', description: 'folder to write; one converted before gets this precision too', valueHint: 'folder' },
