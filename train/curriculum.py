@@ -61,9 +61,10 @@ def curriculum(model: str) -> tuple[Phase, ...]:
         # Losses settle.
         Phase(0.025, (Mix(1, (1, 2, 3, 4), NUMBERS, SINGLES, keep=FEW, spread=(0, 8, 32), tokens=1200),)),
         # Pictures get their names.
-        Phase(0.25, (one, Mix(1, (2, 3, 4), {"name": 3, "colour": 1, "which": 2}, SEEN_AND_READ, questions=4, keep=FEW, tokens=1600)), match_heads=("reader", "thing", "number")),
+        Phase(0.25, (one, Mix(1, (2, 3, 4), {"name": 3, "colour": 1, "which": 2}, SEEN_AND_READ, questions=4, keep=FEW, tokens=1600))),
         # "which image shows a violin?": words find pictures, at any number.
-        Phase(0.40, (Mix(2, (3, 4, 6, 8), RETRIEVAL, SEEN_AND_READ, questions=7, keep=FEW, spread=(0, 0, 16, 64)), one, detailed)),
+        Phase(0.40, (Mix(2, (3, 4, 6, 8), RETRIEVAL, SEEN_AND_READ, questions=7, keep=FEW, spread=(0, 0, 16, 64)), one, detailed),
+              match_heads=("reader", "thing", "number")),
         # Everything, and many images by few of their tokens.
         Phase(0.62, (
             Mix(3, (1,), DETAILS, ALL_KINDS, questions=3, keep=(None, None, 16)),
