@@ -5,6 +5,7 @@ import type { DenseWindow, WindowArray } from './cache/window.ts';
 import type { Encoder, Factors } from './encode/factor.ts';
 import { fromFloat16 } from './encode/quantise.ts';
 import { assert } from './errors.ts';
+import { joined } from './joined.ts';
 import type { ResolvedCacheOptions } from './options.ts';
 import type { ModelShape } from './shape.ts';
 
@@ -44,19 +45,6 @@ export async function compact(
     span.positions.length ? [...span.positions] : new Array<number>(span.end - span.start).fill(0),
   );
   return { sequence, slots, positions, layers };
-}
-
-/** Rows of several spans, one under the other. */
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const [first] = parts;
-  if (parts.length === 1 && first) return first;
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
 
 function toFloat32(rows: WindowArray): Float32Array {

@@ -48,6 +48,12 @@ export class RefusedGraphError extends AttentionPackError {
   }
 }
 
+/** The first line of what was thrown: what other libraries say in one sentence, before their stacks and hints. */
+export function firstLine(cause: unknown): string {
+  const [line = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
+  return line;
+}
+
 /** Our own bug, kept in production. Not for anything a caller can cause. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`attentionpack bug: ${message}`);

@@ -2,9 +2,10 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { PreTrainedModel } from '@huggingface/transformers';
-import { AttentionPackError } from './errors.ts';
+import { AttentionPackError, firstLine } from './errors.ts';
 import { encodeModel, type Model, type ModelFile, readModel } from './onnx/index.ts';
 import { InferenceSession, type SessionOptions } from './ort.ts';
+import type { Provider } from './rewrite.ts';
 import { rememberStreams, stopReading } from './unread.ts';
 
 /** What `from_pretrained` of transformers.js takes, as far as we look at it. */
@@ -20,11 +21,8 @@ export interface ModelClass<M extends PreTrainedModel = PreTrainedModel> {
   from_pretrained(idOrPath: string, options?: Record<string, unknown>): Promise<M>;
 }
 
-/** Execution providers whose kernels a graph may have to be spelled for. */
-export type LoadProvider = 'cpu' | 'webgpu' | 'wasm';
-
 /** Makes the graph to run of the one that was read, and says what is worth knowing of it. What it throws, loading throws. */
-export type ChangeDecoder<T> = (source: ModelFile, provider: LoadProvider) => { readonly model: Model; readonly facts: T };
+export type ChangeDecoder<T> = (source: ModelFile, provider: Provider) => { readonly model: Model; readonly facts: T };
 
 export interface ChangedModel<M extends PreTrainedModel, T> {
   readonly model: M;
@@ -82,8 +80,7 @@ export async function explained<T>(model: string, load: () => Promise<T>): Promi
     return await load();
   } catch (cause) {
     if (cause instanceof AttentionPackError) throw cause;
-    const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
-    throw new AttentionPackError(`model '${model}' could not be loaded: ${reason}`, { cause });
+    throw new AttentionPackError(`model '${model}' could not be loaded: ${firstLine(cause)}`, { cause });
   }
 }
 
@@ -151,7 +148,7 @@ async function createChanged(create: Create, file: string, options: SessionOptio
   return session;
 }
 
-function providerOf(options: SessionOptions): LoadProvider {
+function providerOf(options: SessionOptions): Provider {
   const names = (options.executionProviders ?? []).map((provider) => (typeof provider === 'string' ? provider : provider.name));
   return names.includes('webgpu') ? 'webgpu' : names.includes('wasm') ? 'wasm' : 'cpu';
 }

@@ -53,7 +53,7 @@ export async function packed<M extends PreTrainedModel>(
 }
 
 /** Tokens the model was made for, from its config. */
-function contextLength(model: PreTrainedModel): number | undefined {
+export function contextLength(model: PreTrainedModel): number | undefined {
   const config = model.config as { text_config?: { max_position_embeddings?: number }; max_position_embeddings?: number };
   return config.text_config?.max_position_embeddings ?? config.max_position_embeddings;
 }

@@ -1,6 +1,6 @@
 /** Messages and images -> model inputs, with as many placeholders per image as the model makes tokens. */
 import type { Processor, RawImage, Tensor } from '@huggingface/transformers';
-import { AttentionPackError } from './errors.ts';
+import { AttentionPackError, firstLine } from './errors.ts';
 import { gridInputs, hasGrids } from './prompt/grid.ts';
 import { isLlava, llavaInputs } from './prompt/llava.ts';
 import { imageGroups } from './prompt/placeholders.ts';
@@ -72,8 +72,7 @@ function template(processor: Processor, messages: readonly Message[]): string {
   try {
     return apply(messages, { tokenize: false, add_generation_prompt: true }) as string;
   } catch (cause) {
-    const [reason = ''] = String((cause as Error).message).split('\n');
-    throw new AttentionPackError(`the model's chat template does not take this conversation: ${reason}`, { cause });
+    throw new AttentionPackError(`the model's chat template does not take this conversation: ${firstLine(cause)}`, { cause });
   }
 }
 

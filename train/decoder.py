@@ -47,6 +47,8 @@ class Batches:
         self.writer = Writer(config.model, tokenizer, pool, vocabulary()["things"], list(TYPES), seed)
         self.pad_id = special_ids(config.model, tokenizer)["pad"]
         self.random = random.Random(seed)
+        # The thread of a phase that has ended may still be asking when the next begins; two would take each other's lines.
+        self.making = threading.Lock()
 
     def start(self, phase: Phase) -> None:
         """Forgets what was prepared and prepares this phase's."""
@@ -63,7 +65,8 @@ class Batches:
         try:
             while ahead is self.ahead:
                 mix = self.random.choices(phase.mixes, [mix.share for mix in phase.mixes])[0]
-                made = self.make(mix), mix
+                with self.making:
+                    made = self.make(mix), mix
                 while ahead is self.ahead:
                     try:
                         ahead.put(made, timeout=1)

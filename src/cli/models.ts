@@ -12,7 +12,7 @@ import {
   RawImage,
 } from '@huggingface/transformers';
 import sharp from 'sharp';
-import { AttentionPackError } from '../errors.ts';
+import { AttentionPackError, firstLine } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
 import type { PackedOptions } from '../options.ts';
@@ -118,10 +118,12 @@ export async function readImages(files: readonly string[]): Promise<RawImage[]> 
       images.push((await RawImage.read(file)).rgb());
     } catch (cause) {
       await refuseHuge(file);
-      const [reason = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
-      throw new AttentionPackError(`image '${file}' cannot be read: ${reason}; give a PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG file`, {
-        cause,
-      });
+      throw new AttentionPackError(
+        `image '${file}' cannot be read: ${firstLine(cause)}; give a PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG file`,
+        {
+          cause,
+        },
+      );
     }
   }
   return images;

@@ -1,6 +1,7 @@
 /** A context held in some kind of cache, with questions asked behind it: what every kind can do, and the parts they share. */
 import { type LogitsProcessor, LogitsProcessorList, type PreTrainedModel, Tensor } from '@huggingface/transformers';
 import { assert } from '../errors.ts';
+import { joined } from '../joined.ts';
 import { argmax } from '../loyalty.ts';
 import type { Prompt } from '../prompt.ts';
 import type { StepTimer } from '../step-timer.ts';
@@ -100,14 +101,6 @@ export async function generateBehind(
   const asked = { ...inputs, past_key_values, max_new_tokens, do_sample: false, logits_processor, ...(timer && { streamer: timer }) };
   const sequences = (await model.generate(asked as never)) as Tensor;
   return { tokens: [...(sequences.data as BigInt64Array).subarray(inputs.input_ids.dims[1])], scores: joined(rows) };
-}
-
-/** Rows of one length one behind the other. */
-function joined(rows: readonly Float32Array[]): Float32Array {
-  const length = rows[0]?.length ?? 0;
-  const all = new Float32Array(rows.length * length);
-  for (const [i, row] of rows.entries()) all.set(row, i * length);
-  return all;
 }
 
 /**

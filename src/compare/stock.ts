@@ -80,7 +80,8 @@ function behindCache(model: PreTrainedModel): PreTrainedModel {
   return Object.create(model, { forward: { value: forward } }) as PreTrainedModel;
 }
 
-function entriesOf(outputs: Readonly<Record<string, Tensor>>): CacheEntries {
+/** The cache a decoder's outputs make: each `present*` by the name it goes in with. */
+export function entriesOf(outputs: Readonly<Record<string, Tensor>>): CacheEntries {
   return Object.fromEntries(
     Object.entries(outputs).flatMap(([name, tensor]) =>
       name.startsWith('present') ? [[name.replace('present', 'past_key_values'), tensor]] : [],

@@ -13,8 +13,8 @@ import type { AskedContext } from '../compare/context.ts';
 import type { HeldContext } from '../compare/held.ts';
 import { holdPacked } from '../compare/packed.ts';
 import { beginQuantised, holdQuantised, loadQuantised, type Magnitudes } from '../compare/quantised.ts';
-import { holdStock, type StockContext } from '../compare/stock.ts';
-import { RefusedGraphError } from '../errors.ts';
+import { entriesOf, holdStock, type StockContext } from '../compare/stock.ts';
+import { firstLine, RefusedGraphError } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
 import { resolveCacheOptions } from '../options.ts';
@@ -158,12 +158,9 @@ async function tryQuantised(
     input_ids: new Tensor('int64', BigInt64Array.of(1n, 1n), [1, 2]),
     attention_mask: new Tensor('int64', BigInt64Array.of(1n, 1n), [1, 2]),
   };
-  const entries = Object.entries((await dense(inputs)) as Record<string, Tensor>).flatMap(([name, tensor]) =>
-    name.startsWith('present') ? [[name.replace('present', 'past_key_values'), tensor] as const] : [],
-  );
-  const past = Object.fromEntries(entries);
+  const past = entriesOf((await dense(inputs)) as Record<string, Tensor>);
   const ones: Magnitudes = new Map(
-    entries.map(
+    Object.entries(past).map(
       ([
         name,
         {
@@ -175,8 +172,7 @@ async function tryQuantised(
   try {
     await quantised({ ...inputs, past_key_values: new DynamicCache({ ...beginQuantised(ones, past, setting) }) });
   } catch (cause) {
-    const [reason = ''] = String((cause as Error).message).split('\n');
-    throw new Unavailable(`ONNX Runtime does not run it: ${reason}`, { cause });
+    throw new Unavailable(`ONNX Runtime does not run it: ${firstLine(cause)}`, { cause });
   }
 }
 

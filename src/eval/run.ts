@@ -1,6 +1,7 @@
 /** `evaluate()`: every context of every task through every cache setting, one context through all of them before the next. */
 import { AttentionPackError } from '../errors.ts';
 import type { LoadOptions } from '../hook.ts';
+import { contextLength } from '../load.ts';
 import { type Asked, type Asking, askDense, askSetting, prepareContext } from './ask.ts';
 import { type Holders, openHolders, type RefusedSetting } from './holders.ts';
 import { identityOf } from './identity.ts';
@@ -211,8 +212,7 @@ function tooLong(
   { maxNewTokens }: Task,
   questions: readonly { inputs: { input_ids: { dims: number[] } } }[],
 ): string | undefined {
-  const config = dense.config as { text_config?: { max_position_embeddings?: number }; max_position_embeddings?: number };
-  const limit = config.text_config?.max_position_embeddings ?? config.max_position_embeddings;
+  const limit = contextLength(dense);
   const longest = Math.max(...questions.map(({ inputs }) => inputs.input_ids.dims[1] ?? 0)) + maxNewTokens;
   return limit !== undefined && longest > limit ? `${longest} tokens, answer included, exceed the model's context of ${limit}` : undefined;
 }

@@ -52,7 +52,7 @@ export function griddedImages(
     return { spans: runs, pixels: undefined, grids: undefined };
   }
   const patches = rowsOf(image_grid_thw);
-  const grids = patches.map(([t = 0, h = 0, w = 0]): Grid => [t, Math.floor(h / mergeSize), Math.floor(w / mergeSize)]);
+  const grids = inTokens(patches, mergeSize);
   const brought = sum(grids.map(tokensOf));
   const seen = sum(ids.map((_, b) => store.numImageTokens(b)));
   if (brought !== added && brought !== added + seen) {
@@ -118,10 +118,14 @@ export function conversationSpans(
   mergeSize: number,
   image_grid_thw: Tensor | undefined,
 ): Span[][] {
-  const grids = image_grid_thw ? rowsOf(image_grid_thw) : [];
-  const merged = grids.map(([t = 0, h = 0, w = 0]): Grid => [t, Math.floor(h / mergeSize), Math.floor(w / mergeSize)]);
+  const merged = inTokens(image_grid_thw ? rowsOf(image_grid_thw) : [], mergeSize);
   const runs = ids.map((row) => imageSpans(row, imageToken));
   return assigned(runs, merged, []).spans;
+}
+
+/** Grids in patches -> in tokens. */
+function inTokens(patches: readonly (readonly number[])[], mergeSize: number): Grid[] {
+  return patches.map(([t = 0, h = 0, w = 0]) => [t, Math.floor(h / mergeSize), Math.floor(w / mergeSize)]);
 }
 
 function rowsOf(tensor: Tensor): number[][] {

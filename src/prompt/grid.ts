@@ -5,7 +5,7 @@
  * and each frame of a clip, is read by a call of its own: doubled, one step in time. A clip of F frames is F such steps in one grid.
  */
 import { cat, type Processor, type RawImage, Tensor } from '@huggingface/transformers';
-import { AttentionPackError, assert } from '../errors.ts';
+import { AttentionPackError, assert, firstLine } from '../errors.ts';
 import type { Prompt } from '../prompt.ts';
 import { checkPlaceholders, readPictures, tokenize } from './placeholders.ts';
 
@@ -69,7 +69,8 @@ async function readPicture(processor: Processor, image: RawImage): Promise<{ pix
     return { pixel_values, image_grid_thw };
   } catch (cause) {
     if (cause instanceof AttentionPackError) throw cause;
-    const [reason = ''] = String((cause as Error).message).split('\n');
-    throw new AttentionPackError(`a picture of ${image.width} x ${image.height} pixels is not read by this model: ${reason}`, { cause });
+    throw new AttentionPackError(`a picture of ${image.width} x ${image.height} pixels is not read by this model: ${firstLine(cause)}`, {
+      cause,
+    });
   }
 }
