@@ -13,12 +13,17 @@
  * | `packed.i.key_codes`           | [B, M, T, rk]       | float32, float16 or int8                                            |
  * | `packed.i.key_basis`           | [B, M, Hkv, rk, D]  | float32 or float16; key of token t, head h = codes[t] · basis[h]    |
  * | `packed.i.value_codes/_basis`  | likewise with rv    |                                                                     |
+ * | `mass.queries`                 | [1] int64           | newest new tokens that count in `present_mass`; on request          |
  *
  * | output                    | shape          |                                                                              |
  * |---------------------------|----------------|------------------------------------------------------------------------------|
  * | `present_new.i.key/.value`| [B, Hkv, N, D] | the new tokens' rows, in the window's element type, keys after rotary        |
  * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; in `rotate-late`, or on request  |
  * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions, [B, N, A] on A axes; only in `rotate-late` |
+ * | `present_mass.i`          | [B, C]         | attention each column of the scores got, float32; on request                 |
+ *
+ * C = M·T + S + N, packed tokens, window rows and new tokens in the order of their inputs; the mean over query heads, summed over the
+ * `mass.queries` newest new tokens that are no padding.
  *
  * A past token is visible if its slot is >= 0, `attention_mask` is 1 there, and (in a layer with a local window) it is near enough. New
  * tokens see one another causally. Output names begin with `present` but not with `present.`: transformers.js hands those to the cache
@@ -31,6 +36,7 @@ export const WINDOW_SLOTS = 'window.slots';
 export const PACKED_SLOTS = 'packed.slots';
 export const PACKED_POSITIONS = 'packed.positions';
 export const PRESENT_POSITIONS = 'present_positions';
+export const MASS_QUERIES = 'mass.queries';
 
 export type Side = 'key' | 'value';
 
@@ -39,3 +45,4 @@ export const codesName = (layer: number, side: Side): string => `packed.${layer}
 export const basisName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis`;
 export const newRowsName = (layer: number, side: Side): string => `present_new.${layer}.${side}`;
 export const rawKeysName = (layer: number): string => `present_raw.${layer}.key`;
+export const massName = (layer: number): string => `present_mass.${layer}`;

@@ -7,6 +7,7 @@ import type { AttentionNode } from './passes/attention-node.ts';
 import { checkModel, rotaryOf } from './passes/check.ts';
 import { addPackedInputs, answerPastShapes, replaceOutputs } from './passes/inputs.ts';
 import { shareMask } from './passes/mask.ts';
+import { addMassInput } from './passes/mass.ts';
 import { handOutRawKeys } from './passes/raw-keys.ts';
 import {
   BASIS_TYPES,
@@ -35,6 +36,8 @@ export interface RewriteOptions {
   readonly window?: WindowType;
   /** Also hands out keys before rotary embedding where `post-rope` packs those after it, if the graph has them; for looking at. Default false. */
   readonly rawKeys?: boolean;
+  /** Also hands out how much attention each token got, in each layer: what eviction and importance go by. Default false. */
+  readonly mass?: boolean;
   /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
   readonly provider?: Provider;
 }
@@ -72,6 +75,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     basis: options.basis ?? 'float32',
     form: FORMS[options.provider ?? 'cpu'],
     windowType: ELEMENT[shape.windowType],
+    mass: options.mass === true,
   });
   const nodesAfter = model.graph?.node?.length ?? 0;
   return { model: { model, path: file.path }, shape, report: { rewritten: attentions.length, refused, rotary, nodesBefore, nodesAfter } };
@@ -93,6 +97,7 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], alsoRawKe
   if (!model.graph || !first) return;
   const editor = new GraphEditor(model.graph);
   addPackedInputs(editor, attentions, packing);
+  if (packing.mass) addMassInput(editor);
   const shared = shareMask(editor, first.query, codesName(first.shape.index, 'key'), packing.form.computeType(first.type));
   answerPastShapes(editor, attentions, shared);
   for (const attention of attentions) packAttention(editor, attention, packing, shared);
@@ -114,7 +119,7 @@ function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): Mod
 
 function checkOptions(options: RewriteOptions): void {
   const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
-  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys'>, readonly string[]][]) {
+  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys' | 'mass'>, readonly string[]][]) {
     const value = options[name];
     if (value !== undefined && !allowed.includes(value)) {
       throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);

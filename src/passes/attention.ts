@@ -9,6 +9,7 @@ import { type AttributeValue, DataType, type GraphEditor } from '../onnx/index.t
 import type { BasisType, CodeType, RotaryMode } from '../shape.ts';
 import type { AttentionNode } from './attention-node.ts';
 import type { Shared } from './mask.ts';
+import { handOutMass } from './mass.ts';
 import { projectRows, type Rows } from './rows.ts';
 import { scoreFused, scorePlain } from './scores.ts';
 
@@ -33,6 +34,8 @@ export interface Packing {
   readonly basis: BasisType;
   readonly form: Form;
   readonly windowType: DataType;
+  /** Whether each layer tells how much attention its columns got. */
+  readonly mass: boolean;
 }
 
 /** One layer under construction: how to add a node, and what every part needs to know. */
@@ -75,6 +78,7 @@ export function packAttention(editor: GraphEditor, attention: AttentionNode, pac
 
   // 3. One softmax over packed and dense tokens together.
   const weights_BHkvRC = layer.add('Softmax', [masked_BHkvRC], 'weights_BHkvRC', { axis: -1 });
+  if (packing.mass) handOutMass(layer, weights_BHkvRC);
 
   // 4. Values, part by part; packed ones without ever being rebuilt.
   const attended_BHkvRD = attend(layer, weights_BHkvRC, rows);

@@ -23,6 +23,8 @@ const MASKED: Readonly<Partial<Record<number, number>>> = { [DataType.FLOAT]: -1
 export interface Shared {
   readonly batch: string;
   readonly numNew: string;
+  /** Slots so far, the new tokens' included. */
+  readonly numSlots: string;
   readonly numSegments: string;
   /** [3]: M·T, S, N: the parts of a row of scores. */
   readonly scoreParts: string;
@@ -101,6 +103,7 @@ export function shareMask(editor: GraphEditor, query: string, codes: string, typ
   return {
     batch,
     numNew,
+    numSlots,
     numSegments,
     scoreParts,
     shape,
