@@ -3,7 +3,8 @@ import { DynamicCache, Tensor } from '@huggingface/transformers';
 import type { Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
-import { type CacheOptions, type ResolvedCacheOptions, resolveCacheOptions } from './options.ts';
+import { AttentionPackError } from './errors.ts';
+import { type CacheOptions, type EvictOptions, type ResolvedCacheOptions, resolveCacheOptions, resolveEviction } from './options.ts';
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
 import { CacheStore } from './store.ts';
@@ -16,6 +17,9 @@ export interface CacheReport {
   /** Images that are packed, and their tokens, over all sequences. */
   readonly packedImages: number;
   readonly packedTokens: number;
+  /** Tokens that were evicted and can be attended to no more, over all sequences, and how many of them were an image's. */
+  readonly evictedTokens: number;
+  readonly evictedImageTokens: number;
   readonly ranks: { readonly keys: number; readonly values: number };
   readonly rotary: RotaryMode;
   /** Bytes as held, by kind. */
@@ -24,7 +28,7 @@ export interface CacheReport {
   readonly denseFp16Bytes: number;
   /** Dense fp16 bytes over all bytes held. */
   readonly compression: number;
-  /** The same for the packed images alone: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
+  /** The same for the packed image tokens alone, evicted ones left out: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
   readonly visualCompression: number;
   /** Share of energy that packing left out, mean over layers and images. */
   readonly lostEnergy: LostEnergy;
@@ -93,12 +97,15 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const perToken = denseTokenBytes(graph.shape);
     const denseFp16Bytes = perToken * store.numSlots * store.batch;
     const { ranks, batch, segments, segmentTokens, positionAxes = 1 } = store.extents();
+    const evicted = store.numEvicted();
     const packedBytes = bytes.codes + bytes.bases + 8 * (1 + positionAxes) * batch * segments * segmentTokens;
     return {
       tokens: store.numSlots,
       sequences: store.batch,
       packedImages: store.packedSpans,
       packedTokens: store.packedTokens,
+      evictedTokens: evicted.tokens,
+      evictedImageTokens: evicted.imageTokens,
       ranks: store.packedSpans
         ? { keys: Math.max(...ranks.map((rank) => rank.keys)), values: Math.max(...ranks.map((rank) => rank.values)) }
         : options.rank,
@@ -121,6 +128,21 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   crop(length: number = this.#store.packedEnd): void {
     checkIdle(this.#handle);
     this.#store.crop(length);
+  }
+
+  /**
+   * Lets tokens go for good, now: they can be attended to no more, and their memory is given back. Slots and positions of the others stay.
+   *
+   * @param rule what differs from the cache's own `evict`; whatever else, if it has none
+   * @returns how many went, over all sequences; 0 if few enough are held
+   * @throws {AttentionPackError} for wrong options, without a policy, for one that goes by what the cache did not watch, or if a call is using the cache
+   */
+  evict(rule: Partial<EvictOptions> = {}): number {
+    checkIdle(this.#handle);
+    const merged = { ...(this.#store.options.evict || {}), ...rule };
+    if (merged.policy === undefined || merged.keep === undefined)
+      throw new AttentionPackError(`this cache has no evict option of its own; give evict() a policy and how many tokens to keep`);
+    return this.#store.evict(resolveEviction(merged as EvictOptions, this.#store.graph.shape));
   }
 
   /** Frees everything the cache holds. It cannot be used again. */

@@ -1,6 +1,6 @@
 /** A dense span -> packed segment: the rows of its tokens leave the window and are factored, layer by layer, keys and values apart. */
 import type { NewSegment } from './cache/packed.ts';
-import type { OpenSpan } from './cache/spans.ts';
+import { type OpenSpan, slotsOf } from './cache/spans.ts';
 import type { DenseWindow, WindowArray } from './cache/window.ts';
 import type { Encoder, Factors } from './encode/factor.ts';
 import { fromFloat16 } from './encode/quantise.ts';
@@ -25,7 +25,7 @@ export async function compact(
   encoder: Encoder,
 ): Promise<NewSegment> {
   const sequence = spans[0]?.sequence ?? 0;
-  const slots = spans.flatMap((span) => Array.from({ length: span.end - span.start }, (_, t) => span.start + t));
+  const slots = spans.flatMap(slotsOf);
   const allRows = rows.flat();
   assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
   const layers: { keys: Factors; values: Factors }[] = [];
@@ -42,7 +42,7 @@ export async function compact(
   }
   // In post-rope there are none, and nobody reads what stands there.
   const positions = spans.flatMap((span) =>
-    span.positions.length ? [...span.positions] : new Array<number>(span.end - span.start).fill(0),
+    span.positions.length ? [...span.positions] : new Array<number>(slotsOf(span).length).fill(0),
   );
   return { sequence, slots, positions, layers };
 }

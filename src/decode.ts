@@ -108,7 +108,7 @@ export class PackedSession {
 
   constructor(inner: InferenceSession) {
     this.#inner = inner;
-    this.inputNames = [...inner.inputNames.filter((name) => !/^(past_key_values|packed|window)\./.test(name)), CACHE_HANDLE];
+    this.inputNames = [...inner.inputNames.filter((name) => !/^(past_key_values|packed|window|mass)\./.test(name)), CACHE_HANDLE];
     this.config = (inner as { config?: unknown }).config;
   }
 
@@ -141,7 +141,7 @@ export class PackedSession {
       return await this.#runChunks(store, expected, stillThere, sequences, mask, keep);
     } catch (cause) {
       if (!stores.has(number) || seen === 0) store.clear();
-      else store.crop(seen);
+      else store.abandon(seen);
       throw cause;
     }
   }
@@ -167,7 +167,7 @@ export class PackedSession {
     let from = 0;
     for (const to of this.#chunks(sequences, numTokens, spans, store)) {
       const chunkMask = newMask.map((row) => row.slice(from, to));
-      const inputs: Record<string, Tensor> = { ...store.feeds(), attention_mask: store.mask(chunkMask) };
+      const inputs: Record<string, Tensor> = { ...store.feeds(), ...store.massQueries(to - from), attention_mask: store.mask(chunkMask) };
       for (const [name, tensor] of Object.entries(sequences)) {
         inputs[name] = to - from === numTokens ? tensor : sliceAxis(tensor, SEQUENCE_AXIS[name] ?? -1, from, to);
       }
@@ -188,6 +188,7 @@ export class PackedSession {
       stillThere();
       from = to;
     }
+    store.endRun();
     return { logits: concatSequence(logits) };
   }
 

@@ -1,5 +1,6 @@
 /** Every option once: type, prose, default, check. */
 import { AttentionPackError } from './errors.ts';
+import { POLICIES, POLICY_NAMES, type PolicyName } from './policies/index.ts';
 import {
   BASIS_TYPES,
   type BasisType,
@@ -24,6 +25,44 @@ export type BasisPer = (typeof BASIS_PER)[number];
 export interface Ranks {
   readonly keys: number;
   readonly values: number;
+}
+
+/** When tokens are evicted. */
+export const EVICT_WHEN = ['prefill', 'packing', 'always', 'asked'] as const;
+export type EvictWhen = (typeof EVICT_WHEN)[number];
+
+/** Which tokens may be evicted. */
+export const EVICT_OF = ['images', 'all'] as const;
+export type EvictOf = (typeof EVICT_OF)[number];
+
+/**
+ * How a cache lets tokens go for good. A token goes in all layers at once, since slots are shared by them; others keep their slots and positions. A dense token
+ * gives its rows back; a packed one its codes, and a segment's basis goes with its last token. Segments are as long as the longest, so codes shrink
+ * with the longest one. The bytes of what a policy watches are counted as held.
+ */
+export interface EvictOptions {
+  /** See {@link PolicyName}. Those that go by attention cost four nodes a layer, which `packed()` adds if it is given this option or `mass`. */
+  readonly policy: PolicyName;
+  /** How many of the tokens that may be evicted stay, for each sequence: below 1 a share of all that were ever seen, from 1 on a number. */
+  readonly keep: number;
+  /**
+   * One of: *prefill* (default): when a prompt with images, or the first one, was read to its end; its own last token has still seen everything. *packing*: of
+   * images about to be packed, before they are, so that the encoder sees fewer rows and segments are shorter; goes by the attention known until
+   * then. *always*: as *prefill*, and again behind every later run. *asked*: only by `cache.evict()`.
+   */
+  readonly when?: EvictWhen;
+  /** One of: *images* (default): image tokens only, text always stays; *all*: text too. */
+  readonly of?: EvictOf;
+  /** This many tokens at the start of the sequence always stay, and count towards what is kept. Default 4. */
+  readonly sink?: number;
+  /** This many of the newest tokens always stay, and count likewise. Default: 0 of *images*, 32 of *all*. */
+  readonly recent?: number;
+  /** SnapKV: how many of a prompt's newest tokens vote. Default 32. */
+  readonly queries?: number;
+  /** FastV: the layer whose attention counts, from 1. Default 2, the paper's, or the last where there are fewer. */
+  readonly layer?: number;
+  /** Random: the seed. Default 0. */
+  readonly seed?: number;
 }
 
 /** How one cache packs. Every field has a default; see each. */
@@ -54,6 +93,8 @@ export interface CacheOptions {
   readonly chunk?: number;
   /** Seed of the randomised SVD. Default 0. */
   readonly seed?: number;
+  /** Which tokens are let go, and when; see {@link EvictOptions}. `false`: none, where the model's own default is another. Default: none. */
+  readonly evict?: EvictOptions | false;
 }
 
 /** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
@@ -74,6 +115,11 @@ export interface GraphOptions {
    * `attentionpack inspect --spectrum` does. Costs a copy of the new tokens' keys in every step. Default false.
    */
   readonly rawKeys?: boolean;
+  /**
+   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs four nodes a layer, and reading the weights
+   * of the queries that count once more. Default: whether `evict`, given along, needs it.
+   */
+  readonly mass?: boolean;
 }
 
 export interface PackedOptions extends CacheOptions, GraphOptions {}
@@ -87,7 +133,10 @@ export interface ResolvedCacheOptions {
   readonly recent: number;
   readonly chunk: number;
   readonly seed: number;
+  readonly evict?: ResolvedEviction | false;
 }
+
+export type ResolvedEviction = Required<EvictOptions>;
 
 /** The paper's rank for LLaVA-1.5-7B. */
 const PAPER_RANK = 64;
@@ -130,7 +179,37 @@ export function resolveCacheOptions(
     recent: count('recent', options.recent ?? defaults.recent ?? 0, 0),
     chunk: count('chunk', options.chunk ?? defaults.chunk ?? 256, 1),
     seed: count('seed', options.seed ?? defaults.seed ?? 0, 0),
+    evict: options.evict ? resolveEviction(options.evict, shape) : (options.evict ?? defaults.evict ?? false),
   };
+}
+
+/** @throws {AttentionPackError} for unknown names, a share or number that keeps nothing, a layer the model has not. */
+export function resolveEviction(options: EvictOptions, shape: ModelShape): ResolvedEviction {
+  const numLayers = shape.layers.length;
+  const of = oneOf('evict.of', options.of ?? 'images', EVICT_OF);
+  const { keep } = options;
+  if (typeof keep !== 'number' || !(keep > 0 && (keep < 1 || Number.isInteger(keep))))
+    throw new AttentionPackError(`evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got ${typeof keep === 'string' ? `'${keep}'` : keep}`);
+  const layer = count('evict.layer', options.layer ?? Math.min(2, numLayers), 1);
+  if (layer > numLayers)
+    throw new AttentionPackError(`evict.layer ${layer} exceeds the model's ${numLayers} layers; use 1 to ${numLayers}`);
+  return {
+    policy: oneOf('evict.policy', options.policy, POLICY_NAMES),
+    keep,
+    when: oneOf('evict.when', options.when ?? 'prefill', EVICT_WHEN),
+    of,
+    sink: count('evict.sink', options.sink ?? 4, 0),
+    recent: count('evict.recent', options.recent ?? (of === 'all' ? 32 : 0), 0),
+    queries: count('evict.queries', options.queries ?? 32, 1),
+    layer,
+    seed: count('evict.seed', options.seed ?? 0, 0),
+  };
+}
+
+/** Whether a policy goes by attention, which only a graph rewritten for it gives. */
+export function needsMass(evict: EvictOptions | false | undefined): boolean {
+  if (!evict || !Object.hasOwn(POLICIES, evict.policy)) return false;
+  return POLICIES[evict.policy].watch({ queries: 1, layer: 1, seed: 0 }).mass !== undefined;
 }
 
 /** @throws {AttentionPackError} for unknown names. */
@@ -141,6 +220,8 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
   if (options.window !== undefined) oneOf('window', options.window, WINDOW_TYPES);
   if (options.rawKeys !== undefined && typeof options.rawKeys !== 'boolean')
     throw new AttentionPackError(`rawKeys must be true or false; got '${options.rawKeys}'`);
+  if (options.mass !== undefined && typeof options.mass !== 'boolean')
+    throw new AttentionPackError(`mass must be true or false; got '${options.mass}'`);
   return options;
 }
 

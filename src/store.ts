@@ -12,15 +12,18 @@ import {
   type Outputs,
   openSpan,
   outputRows,
+  slotsOf,
   tokensLacking,
+  withoutEvicted,
 } from './cache/spans.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact } from './compact.ts';
-import { newRowsName } from './contract.ts';
+import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
 import { AttentionPackError, assert } from './errors.ts';
-import type { ResolvedCacheOptions } from './options.ts';
+import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
+import type { ResolvedCacheOptions, ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 
@@ -40,6 +43,14 @@ interface PackedSegment extends Omit<SeenImage, 'steps'> {
   readonly lost: LostEnergy;
 }
 
+/** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
+interface Call {
+  readonly at: number;
+  readonly numTokens: number;
+  readonly hasImages: boolean;
+  readonly before: Eviction | undefined;
+}
+
 export class CacheStore {
   readonly graph: PackedGraph;
   readonly options: ResolvedCacheOptions;
@@ -52,8 +63,12 @@ export class CacheStore {
   #segments: PackedSegment[] = [];
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
+  #eviction: Eviction | undefined;
+  #call: Call | undefined;
 
+  /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell */
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
+    if (options.evict) checkGraphGives(graph, options.evict);
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
@@ -144,7 +159,11 @@ export class CacheStore {
     this.#window ??= new DenseWindow(this.graph.shape, batch);
     this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph.codes, this.graph.basis, positionAxes(this.graph));
     this.#tokens ??= new TokenLog(batch);
+    if (this.options.evict) this.#eviction ??= new Eviction(this.options.evict, this.graph, batch);
     const at = this.numSlots;
+    const numTokens = mask[0]?.length ?? 0;
+    this.#call = { at, numTokens, hasImages: spans.some((row) => row.length), before: this.#eviction?.copy() };
+    if (numTokens > 1) this.#eviction?.beginPrompt();
     spans.forEach((row, sequence) => {
       if (!row.length) return;
       const sinkEnd = this.#firstSlot(sequence, mask[sequence] ?? []) + this.options.sink;
@@ -170,12 +189,27 @@ export class CacheStore {
     return this.#feeds;
   }
 
+  /** How many of the next run's N new tokens count where attention is watched; nothing for a graph that does not tell it. */
+  massQueries(numNew: number): Record<string, Tensor> {
+    if (!this.graph.mass) return {};
+    return { [MASS_QUERIES]: new Tensor('int64', BigInt64Array.of(BigInt(this.#numQueries(numNew))), [1]) };
+  }
+
+  #numQueries(numNew: number): number {
+    const call = this.#call;
+    assert(call, 'a run before begin');
+    const from = this.numSlots - call.at;
+    return this.#eviction?.numQueries(from, from + numNew, call.numTokens) ?? 0;
+  }
+
   /** Takes in the outputs of a run over N new tokens. `mask[b][n]` is 0 for padding; `ids[b][n]` the token, -1 if unknown. */
   append(outputs: Outputs, mask: readonly (readonly number[])[], ids: readonly (readonly number[])[]): void {
     const window = this.#window;
     assert(window, 'append before begin');
     const numTokens = mask[0]?.length ?? 0;
     const at = this.numSlots;
+    // Before the window moves: the outputs' columns are those of the feeds.
+    this.#eviction?.observe({ outputs, columns: this.#columns(), at, mask, numQueries: this.#numQueries(numTokens) });
     const rows = this.graph.shape.layers.map(
       ({ index }): Rows => ({
         keys: outputRows(outputs, newRowsName(index, 'key')),
@@ -194,11 +228,25 @@ export class CacheStore {
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
 
+  /** Slots of the past columns of the scores, by sequence. */
+  #columns(): number[][] {
+    const feeds = this.feeds();
+    return Array.from({ length: this.batch }, (_, b) =>
+      [PACKED_SLOTS, WINDOW_SLOTS].flatMap((name) => {
+        const { data, dims } = feeds[name] as Tensor;
+        return Array.from((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)), Number);
+      }),
+    );
+  }
+
   /** Packs every image that is due and frees its dense rows. Returns how many were packed. */
   async compact(): Promise<number> {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
+    const complete = dueSpans(this.#spans, this.numSlots, this.options);
+    if (!complete.length) return 0;
+    if (this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
     const due = dueSpans(this.#spans, this.numSlots, this.options);
     if (!due.length) return 0;
     const start = performance.now();
@@ -217,12 +265,101 @@ export class CacheStore {
     groups.forEach((group, i) => {
       const { slots, layers } = segments[i] as NewSegment;
       const lost = meanLost(layers.map(({ keys, values }) => ({ keys: keys.lostEnergy, values: values.lostEnergy })));
-      const [start, end] = [slots[0] as number, (slots.at(-1) as number) + 1];
+      // Where its images stand, evicted tokens included: cutting between those would cut an image.
+      const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
       this.#segments.push({ sequence: segments[i]?.sequence ?? 0, start, end, images: group.length, tokens: slots.length, lost });
     });
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
+  }
+
+  /** The call that `begin` began is over: tokens are evicted if it is time. */
+  endRun(): void {
+    const [rule, call] = [this.#eviction?.rule, this.#call];
+    this.#call = undefined;
+    if (!rule || !call) return;
+    const isPrompt = call.at === 0 || call.hasImages;
+    if (rule.when === 'always' || (rule.when === 'prefill' && isPrompt)) this.#evict(rule);
+  }
+
+  /** The call that `begin` began failed: all from slot `length` on is forgotten, and what it paid to older tokens. */
+  abandon(length: number): void {
+    this.#eviction = this.#call?.before ?? this.#eviction;
+    this.#call = undefined;
+    this.crop(length);
+  }
+
+  /**
+   * Lets tokens go by `rule`. Returns how many went, over all sequences.
+   *
+   * @throws {AttentionPackError} if it goes by what the cache did not watch
+   */
+  evict(rule: ResolvedEviction): number {
+    checkGraphGives(this.graph, rule);
+    checkWatched(rule, this.options.evict || undefined);
+    return this.#evict(rule);
+  }
+
+  /** @param only images whose tokens alone may go; default: all. Tokens of an image that is not complete never do. */
+  #evict(rule: ResolvedEviction, only?: readonly OpenSpan[]): number {
+    const eviction = this.#eviction ?? (this.#window && new Eviction(rule, this.graph, this.batch));
+    if (!eviction) return 0;
+    const within = ({ start, end }: { start: number; end: number }, slot: number): boolean => slot >= start && slot < end;
+    const gone = Array.from({ length: this.batch }, (_, sequence) => {
+      const images = this.#images.filter((image) => image.sequence === sequence);
+      const open = images.filter(({ end }) => end > this.numSlots);
+      const isOf = (slot: number): boolean =>
+        !open.some((image) => within(image, slot)) && (rule.of === 'all' || images.some((image) => within(image, slot)));
+      const held = this.#heldSlots(sequence).filter(isOf);
+      const seen = this.#tokens?.mask(sequence) ?? new Uint8Array(0);
+      const [first, last] = [this.#firstSlot(sequence, []) + rule.sink, this.numSlots - rule.recent];
+      const mayGo = (slot: number): boolean =>
+        slot >= first && slot < last && (!only || only.some((span) => span.sequence === sequence && within(span, slot)));
+      const free = held.filter(mayGo);
+      const numSeen = seen.reduce((sum, visible, slot) => sum + (visible && isOf(slot) ? 1 : 0), 0);
+      return new Set(eviction.choose({ sequence, free, numProtected: held.length - free.length, numSeen }, rule));
+    });
+    return this.#remove(gone);
+  }
+
+  /** Slots of sequence b's tokens that can still be attended to, in order. */
+  #heldSlots(b: number): number[] {
+    return [...(this.#window?.slotsOf(b) ?? []), ...(this.#packed?.slotsOf(b) ?? [])].sort((x, y) => x - y);
+  }
+
+  /** Takes tokens out wherever they lie; they keep their slots, and are seen no more. */
+  #remove(gone: readonly ReadonlySet<number>[]): number {
+    const [window, packed] = [this.#window, this.#packed];
+    const numGone = gone.reduce((sum, slots) => sum + slots.size, 0);
+    if (!window || !packed || !numGone) return 0;
+    this.#spans = withoutEvicted(this.graph.shape, this.#spans, gone);
+    window.remove(
+      gone.map((slots, b) => window.rowsAt(b, slots)),
+      tokensLacking(this.#spans, this.numSlots),
+    );
+    packed.remove(gone);
+    this.#segments = this.#segments.flatMap((segment) => {
+      const { sequence, start, end } = segment;
+      const tokens = packed.slotsOf(sequence).filter((slot) => slot >= start && slot < end).length;
+      return tokens ? [{ ...segment, tokens }] : [];
+    });
+    this.#feeds = undefined;
+    return numGone;
+  }
+
+  /** Tokens that were evicted, over all sequences, and how many of them were an image's. */
+  numEvicted(): { readonly tokens: number; readonly imageTokens: number } {
+    let [tokens, imageTokens] = [0, 0];
+    for (let b = 0; b < this.batch; b++) {
+      const held = new Set(this.#heldSlots(b));
+      this.#tokens?.mask(b).forEach((visible, slot) => {
+        if (!visible || held.has(slot)) return;
+        tokens++;
+        if (this.#images.some(({ sequence, start, end }) => sequence === b && slot >= start && slot < end)) imageTokens++;
+      });
+    }
+    return { tokens, imageTokens };
   }
 
   /**
@@ -246,6 +383,7 @@ export class CacheStore {
     this.#packed?.crop(length);
     this.#segments = this.#segments.filter((segment) => segment.end <= length);
     this.#tokens?.crop(length);
+    this.#eviction?.crop(length);
     this.#feeds = undefined;
   }
 
@@ -259,8 +397,9 @@ export class CacheStore {
       segmentTokens: packed?.numTokens ?? 0,
       positionAxes: positionAxes(this.graph),
       ranks: this.graph.shape.layers.map((_, l) => ({ keys: packed?.layer(l).keys.rank ?? 0, values: packed?.layer(l).values.rank ?? 0 })),
-      pendingTokens: this.graph.rotary === 'rotate-late' ? this.#spans.reduce((sum, span) => sum + span.end - span.start, 0) : 0,
+      pendingTokens: this.graph.rotary === 'rotate-late' ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
+      ...(this.#eviction && { watched: this.#eviction.extent }),
     };
   }
 
@@ -273,7 +412,7 @@ export class CacheStore {
     const pending = this.#spans
       .flatMap(({ rawKeys, positions }) => [...rawKeys, positions])
       .reduce((sum, buffer) => sum + buffer.byteLength, 0);
-    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending;
+    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
   }
 
   /** Forgets everything. The store may be begun again. */
@@ -286,5 +425,7 @@ export class CacheStore {
     this.#segments = [];
     this.#compactMs = 0;
     this.#feeds = undefined;
+    this.#eviction = undefined;
+    this.#call = undefined;
   }
 }

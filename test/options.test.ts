@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { AttentionPackError } from '../src/index.ts';
-import { checkGraphOptions, resolveCacheOptions } from '../src/options.ts';
+import { checkGraphOptions, needsMass, resolveCacheOptions } from '../src/options.ts';
+import { POLICY_NAMES } from '../src/policies/index.ts';
 import type { ModelShape } from '../src/shape.ts';
 
 const layer = (index: number, numKvHeads: number, headDim: number) => ({
@@ -12,6 +13,49 @@ const layer = (index: number, numKvHeads: number, headDim: number) => ({
 });
 const shape: ModelShape = { layers: [layer(0, 2, 64), layer(1, 1, 48)], windowType: 'float32' };
 
+describe('eviction', () => {
+  const evict = (options: object) => resolveCacheOptions({ evict: options as never }, shape).evict;
+
+  test('has defaults for all but policy and keep', () => {
+    expect(evict({ policy: 'h2o', keep: 0.25 })).toEqual({
+      policy: 'h2o',
+      keep: 0.25,
+      when: 'prefill',
+      of: 'images',
+      sink: 4,
+      recent: 0,
+      queries: 32,
+      layer: 2,
+      seed: 0,
+    });
+    expect(evict({ policy: 'fastv', keep: 9, of: 'all' })).toMatchObject({ recent: 32 });
+  });
+
+  test('is the model’s own unless a cache says otherwise', () => {
+    const defaults = resolveCacheOptions({ evict: { policy: 'random', keep: 3 } }, shape);
+    expect(resolveCacheOptions({}, shape, defaults).evict).toMatchObject({ policy: 'random' });
+    expect(resolveCacheOptions({ evict: false }, shape, defaults).evict).toBe(false);
+  });
+
+  test('tells which policies go by attention', () => {
+    const names = POLICY_NAMES.filter((policy) => needsMass({ policy, keep: 1 }));
+    expect(names).toEqual(['h2o', 'snapkv', 'fastv', 'importance']);
+    expect(needsMass(false)).toBe(false);
+  });
+
+  test.each([
+    [{ policy: 'h20', keep: 1 }, "evict.policy must be one of h2o, snapkv, streaming-llm, key-norm, fastv, importance, random; got 'h20'"],
+    [{ policy: 'h2o' }, 'evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got undefined'],
+    [{ policy: 'h2o', keep: 0 }, 'evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got 0'],
+    [{ policy: 'h2o', keep: 2.5 }, 'evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got 2.5'],
+    [{ policy: 'h2o', keep: '0.5' }, "evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got '0.5'"],
+    [{ policy: 'fastv', keep: 1, layer: 3 }, "evict.layer 3 exceeds the model's 2 layers; use 1 to 2"],
+    [{ policy: 'h2o', keep: 1, when: 'decode' }, "evict.when must be one of prefill, packing, always, asked; got 'decode'"],
+  ])('refuses %o', (options, message) => {
+    expect(() => evict(options)).toThrow(new AttentionPackError(message));
+  });
+});
+
 describe('options of a cache', () => {
   test('left out are the paper’s, with the rank of the narrowest layer where that is less', () => {
     expect(resolveCacheOptions({}, shape)).toEqual({
@@ -22,6 +66,7 @@ describe('options of a cache', () => {
       recent: 0,
       chunk: 256,
       seed: 0,
+      evict: false,
     });
     expect(resolveCacheOptions({}, { ...shape, layers: [layer(0, 32, 128)] }).rank).toEqual({ keys: 64, values: 64 });
   });

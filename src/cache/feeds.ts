@@ -11,6 +11,8 @@ export interface PackedGraph {
   readonly rotary: RotaryMode;
   readonly codes: CodeType;
   readonly basis: BasisType;
+  /** Whether it tells how much attention each token got. Default false. */
+  readonly mass?: boolean;
   /** Whether the provider runs tensors without elements; if not, one masked row stands for none. */
   readonly emptyTensors: boolean;
 }

@@ -19,6 +19,8 @@ export interface Extents {
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
   readonly tokenCapacity: number;
+  /** Numbers kept of each token for eviction, and tokens per sequence there is room for; none unless a policy watches. */
+  readonly watched?: { readonly numbers: number; readonly capacity: number };
 }
 
 export interface Footprint {
@@ -30,6 +32,8 @@ export interface Footprint {
   readonly indices: number;
   /** Unrotated keys of images not yet packed, and their positions. */
   readonly pending: number;
+  /** What eviction goes by: attention or key norms, four bytes a token. */
+  readonly watched: number;
   readonly total: number;
 }
 
@@ -49,5 +53,7 @@ export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, 
   const indices =
     INDEX_BYTES * batch * (windowRows + (1 + positionAxes) * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
   const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES * positionAxes);
-  return { window, codes: codeBytes, bases: basisBytes, indices, pending, total: window + codeBytes + basisBytes + indices + pending };
+  const watched = ELEMENT_BYTES.float32 * batch * (extents.watched?.numbers ?? 0) * (extents.watched?.capacity ?? 0);
+  const total = window + codeBytes + basisBytes + indices + pending + watched;
+  return { window, codes: codeBytes, bases: basisBytes, indices, pending, watched, total };
 }

@@ -6,6 +6,7 @@ import type { BasisType, CodeType, ModelShape } from '../shape.ts';
 
 export type CodeArray = Float32Array | Uint16Array | Int8Array;
 export type BasisArray = Float32Array | Uint16Array;
+type PackedArray = CodeArray | BasisArray | BigInt64Array;
 
 /** One layer's packed keys or values: codes [B, M, T, r] and basis [B, M, Hkv, r, D]. */
 export interface PackedSide {
@@ -152,6 +153,61 @@ export class PackedPart {
     const tokens = numSegments ? this.#numTokens : 0;
     this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, rank) => (numSegments ? rank : 0));
     this.#setCounts(kept);
+  }
+
+  /** Slots of sequence b's tokens, in the order they lie. */
+  slotsOf(b: number): number[] {
+    const perSequence = this.#capacity * this.#numTokens;
+    return Array.from(this.#slots.subarray(b * perSequence, (b + 1) * perSequence), Number).filter((slot) => slot >= 0);
+  }
+
+  /**
+   * Drops the tokens at slots `gone[b]` of each sequence: whole rows of codes, whatever they are made of. The rows behind them move up, a segment
+   * that loses all its tokens goes with its basis, and buffers shrink to the longest segment left and the most segments a sequence has: that memory is
+   * given back, also what there was to grow into. Shorter segments stay padded.
+   */
+  remove(gone: readonly ReadonlySet<number>[]): void {
+    const [batch, before] = [this.batch, { capacity: this.#capacity, tokens: this.#numTokens }];
+    const slotAt = (at: number): number => Number(this.#slots[at]);
+    const kept = this.counts.map((count, b) =>
+      Array.from({ length: count }, (_, m) => (b * before.capacity + m) * before.tokens)
+        .map((first) => Array.from({ length: before.tokens }, (_, t) => first + t))
+        .map((rows) => rows.filter((at) => slotAt(at) >= 0 && !gone[b]?.has(slotAt(at))))
+        .filter((rows) => rows.length),
+    );
+    if (kept.flat(2).length === this.counts.reduce((sum, _, b) => sum + this.slotsOf(b).length, 0)) return;
+    const capacity = Math.max(0, ...kept.map((segments) => segments.length));
+    const tokens = Math.max(0, ...kept.flatMap((segments) => segments.map((rows) => rows.length)));
+    const segments = kept.flatMap((rows, b) =>
+      rows.map((of, m) => ({ of, from: Math.floor((of[0] as number) / before.tokens), to: b * capacity + m })),
+    );
+    const elements = (array: PackedArray, places: number): number => (places ? array.length / places : 0);
+    const movedRows = <A extends PackedArray>(old: A, fill = 0): A => {
+      const width = elements(old, batch * before.capacity * before.tokens);
+      const out = new (old.constructor as new (length: number) => A)(batch * capacity * tokens * width);
+      if (fill) (out as BigInt64Array).fill(BigInt(fill));
+      for (const { of, to } of segments) {
+        for (const [t, row] of of.entries()) out.set(old.subarray(row * width, (row + 1) * width) as never, (to * tokens + t) * width);
+      }
+      return out;
+    };
+    const movedSegments = <A extends PackedArray>(old: A): A => {
+      const width = elements(old, batch * before.capacity);
+      const out = new (old.constructor as new (length: number) => A)(batch * capacity * width);
+      for (const { from, to } of segments) out.set(old.subarray(from * width, (from + 1) * width) as never, to * width);
+      return out;
+    };
+    const moved = ({ rank, codes, basis }: PackedSide): PackedSide => ({
+      rank: capacity ? rank : 0,
+      codes: movedRows(codes),
+      basis: movedSegments(basis),
+    });
+    this.#layers = this.#layers.map(({ keys, values }) => ({ keys: moved(keys), values: moved(values) }));
+    this.#positions = movedRows(this.#positions);
+    this.#slots = movedRows(this.#slots, -1);
+    this.#capacity = capacity;
+    this.#numTokens = tokens;
+    this.#setCounts(kept.map((left) => left.length));
   }
 
   #setCounts(counts: readonly number[]): void {

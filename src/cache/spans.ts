@@ -21,6 +21,31 @@ export interface OpenSpan {
   readonly rawKeys: readonly Float32Array[];
   /** Rotary position of each token, [T, A]; empty in `post-rope`. */
   readonly positions: Int32Array;
+  /** Slots of the tokens left, where some were evicted. Raw keys and positions are of those. */
+  readonly slots?: readonly number[];
+}
+
+/** Slots of an image's tokens, those evicted left out. */
+export function slotsOf({ start, end, slots }: OpenSpan): readonly number[] {
+  return slots ?? Array.from({ length: end - start }, (_, t) => start + t);
+}
+
+/** Spans without the tokens at slots `gone[b]` of their sequence. What is left of an image still waits to be packed; one that lost all is forgotten. */
+export function withoutEvicted(shape: ModelShape, spans: readonly OpenSpan[], gone: readonly ReadonlySet<number>[]): OpenSpan[] {
+  return spans.flatMap((span) => {
+    const before = slotsOf(span);
+    const left = before.flatMap((slot, t) => (gone[span.sequence]?.has(slot) ? [] : [t]));
+    if (left.length === before.length) return [span];
+    if (!left.length) return [];
+    const rowsOf = <A extends Float32Array | Int32Array>(rows: A, width: number): A => {
+      const out = new (rows.constructor as new (length: number) => A)(rows.length && left.length * width);
+      if (rows.length) for (const [i, t] of left.entries()) out.set(rows.subarray(t * width, (t + 1) * width), i * width);
+      return out;
+    };
+    const rawKeys = span.rawKeys.map((rows, l) => rowsOf(rows, (shape.layers[l]?.numKvHeads ?? 0) * (shape.layers[l]?.headDim ?? 0)));
+    const positions = rowsOf(span.positions, span.positions.length / before.length);
+    return [{ ...span, rawKeys, positions, slots: left.map((t) => before[t] as number) }];
+  });
 }
 
 export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start: number, end: number, prompt: number): OpenSpan {

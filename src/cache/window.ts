@@ -87,10 +87,24 @@ export class DenseWindow {
 
   /** Rows of sequence `b` whose slots lie in [start, end), in slot order. */
   rowsIn(b: number, start: number, end: number): number[] {
+    return this.#rowsWhere(b, (slot) => slot >= start && slot < end);
+  }
+
+  /** Rows of sequence `b` at these slots, in slot order. */
+  rowsAt(b: number, slots: ReadonlySet<number>): number[] {
+    return this.#rowsWhere(b, (slot) => slots.has(slot));
+  }
+
+  /** Slots of sequence b's rows, in order. */
+  slotsOf(b: number): number[] {
+    const first = b * this.#capacity;
+    return Array.from(this.#slots.subarray(first, first + (this.lengths[b] ?? 0)), Number);
+  }
+
+  #rowsWhere(b: number, wanted: (slot: number) => boolean): number[] {
     const rows: number[] = [];
     for (let s = 0; s < (this.lengths[b] ?? 0); s++) {
-      const slot = Number(this.#slots[b * this.#capacity + s]);
-      if (slot >= start && slot < end) rows.push(s);
+      if (wanted(Number(this.#slots[b * this.#capacity + s]))) rows.push(s);
     }
     return rows;
   }

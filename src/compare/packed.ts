@@ -46,12 +46,13 @@ export async function holdPacked(
   };
 }
 
-/** Image tokens that stayed dense (the sink, a recent window) count as the window's rows they are. */
+/** Image tokens that stayed dense (the sink, a recent window) count as the window's rows they are, evicted ones as nothing. */
 function packedBytes({ numVisualTokens }: AskedContext, report: CacheReport, perToken: number): HeldBytes {
   const packedFp16 = perToken * report.packedTokens;
   const packed = report.visualCompression ? packedFp16 / report.visualCompression : 0;
-  const windowTokens = report.tokens - report.packedTokens;
-  const dense = windowTokens ? (report.bytes.window * (numVisualTokens - report.packedTokens)) / windowTokens : 0;
+  const windowTokens = report.tokens - report.packedTokens - report.evictedTokens;
+  const denseVisual = numVisualTokens - report.packedTokens - report.evictedImageTokens;
+  const dense = windowTokens ? (report.bytes.window * denseVisual) / windowTokens : 0;
   return {
     tokens: report.tokens,
     held: report.bytes.total,
