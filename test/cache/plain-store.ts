@@ -1,8 +1,8 @@
 /** A slow, plain twin of CacheStore: a list of tokens for each sequence, and for each whether it stands in the window or in which segment. */
-import { newRowsName, PRESENT_POSITIONS, rawKeysName } from '../../src/contract.ts';
+import { massName, newRowsName, PRESENT_POSITIONS, rawKeysName } from '../../src/contract.ts';
 import type { Encoder, Factors } from '../../src/encode/factor.ts';
 import { toFloat16 } from '../../src/encode/quantise.ts';
-import type { ResolvedCacheOptions } from '../../src/options.ts';
+import type { ResolvedCacheOptions, ResolvedEviction } from '../../src/options.ts';
 import { Tensor } from '../../src/ort.ts';
 import type { Span } from '../../src/prefill.ts';
 import type { ModelShape } from '../../src/shape.ts';
@@ -11,8 +11,11 @@ export interface PlainToken {
   readonly slot: number;
   readonly position: number;
   readonly isPadding: boolean;
-  /** Number of the segment, over all sequences; undefined: in the window. */
+  /** Number of the segment, over all sequences; undefined: in the window. Evicted tokens keep theirs. */
   segment?: number;
+  isEvicted?: boolean;
+  /** What eviction goes by. */
+  score: number;
 }
 
 interface PlainSpan {
@@ -34,9 +37,11 @@ export function positionOf(b: number, slot: number): number {
 
 export class PlainStore {
   readonly sequences: PlainToken[][];
+  /** Tokens that were packed together, by segment. */
+  readonly segmentTokens: number[] = [];
   readonly #options: ResolvedCacheOptions;
   #open: PlainSpan[] = [];
-  #numSegments = 0;
+  #images: Omit<PlainSpan, 'prompt'>[] = [];
 
   constructor(batch: number, options: ResolvedCacheOptions) {
     this.sequences = Array.from({ length: batch }, () => []);
@@ -53,6 +58,7 @@ export class PlainStore {
       const all = [...(this.sequences[sequence] ?? []).map((token) => (token.isPadding ? 0 : 1)), ...(mask[sequence] ?? [])];
       const firstToken = Math.max(0, all.indexOf(1));
       for (const { start, end } of row) {
+        this.#images.push({ sequence, start: at + start, end: at + end });
         const trimmed = Math.max(at + start, firstToken + this.#options.sink);
         if (trimmed < at + end) this.#open.push({ sequence, start: trimmed, end: at + end, prompt: at });
       }
@@ -63,46 +69,152 @@ export class PlainStore {
     mask.forEach((row, b) => {
       for (const visible of row) {
         const slot = this.sequences[b]?.length ?? 0;
-        this.sequences[b]?.push({ slot, position: positionOf(b, slot), isPadding: !visible });
+        this.sequences[b]?.push({ slot, position: positionOf(b, slot), isPadding: !visible, score: 0 });
       }
     });
   }
 
+  /**
+   * Scores tokens after a run over the tokens from slot `at` on.
+   *
+   * @param counted of the run's newest tokens, those whose attention the policy counts
+   * @param isPrompt whether they are the first of several new tokens, with which SnapKV's votes begin anew
+   */
+  watch(shape: ModelShape, at: number, counted: number, isPrompt: boolean): void {
+    const { policy } = this.#options.evict || {};
+    this.sequences.forEach((tokens, b) => {
+      if (policy === 'snapkv' && isPrompt) for (const token of tokens) token.score = 0;
+      const numQueries = tokens.slice(tokens.length - counted).filter(({ isPadding }) => !isPadding).length;
+      for (const token of tokens.filter(({ isPadding, isEvicted }) => !isPadding && !isEvicted)) {
+        const paid = (l: number): number => massOf(l, b, token.slot, at, numQueries);
+        if (policy === 'h2o' || policy === 'snapkv') token.score += (paid(0) + paid(1)) / 2;
+        if (policy === 'fastv') token.score += paid(1);
+        if (policy === 'streaming-llm') token.score = token.slot;
+        if (policy === 'key-norm') token.score = -keyNorm(shape, b, token.slot);
+      }
+    });
+  }
+
+  /**
+   * Lets the lowest scores go, one token after the other.
+   *
+   * @param due images whose tokens alone may go; default: all
+   */
+  evict(rule: ResolvedEviction, due?: readonly PlainSpan[]): void {
+    this.sequences.forEach((tokens, b) => {
+      const inSpan = (slot: number, spans: readonly Omit<PlainSpan, 'prompt'>[]): boolean =>
+        spans.some(({ sequence, start, end }) => sequence === b && slot >= start && slot < end);
+      const [done, open] = [this.#images.filter(({ end }) => end <= tokens.length), this.#images.filter(({ end }) => end > tokens.length)];
+      const ofRule = tokens.filter(({ slot, isPadding }) => !isPadding && !inSpan(slot, open) && (rule.of === 'all' || inSpan(slot, done)));
+      const firstToken = tokens.findIndex(({ isPadding }) => !isPadding);
+      const isSafe = ({ slot }: PlainToken): boolean =>
+        slot < firstToken + rule.sink || slot >= tokens.length - rule.recent || (due !== undefined && !inSpan(slot, due));
+      const keep = rule.keep < 1 ? Math.round(rule.keep * ofRule.length) : rule.keep;
+      const held = ofRule.filter(({ isEvicted }) => !isEvicted);
+      const free = held.filter((token) => !isSafe(token));
+      const scores = new Map(free.map((token, i) => [token, rule.policy === 'snapkv' ? pooled(free, i) : token.score]));
+      for (let left = held.length; left > keep && free.length; left--) {
+        const worst = free.reduce((low, token) => ((scores.get(token) as number) < (scores.get(low) as number) ? token : low));
+        worst.isEvicted = true;
+        free.splice(free.indexOf(worst), 1);
+      }
+    });
+    this.#open = this.#open.filter(
+      ({ sequence, start, end }) =>
+        end > this.numSlots || this.sequences[sequence]?.some(({ slot, isEvicted }) => !isEvicted && slot >= start && slot < end),
+    );
+  }
+
   compact(): void {
-    const { recent, compactAt, basisPer } = this.#options;
-    const due = this.#open.filter(
+    const rule = this.#options.evict;
+    if (rule && rule.when === 'packing' && this.#due().length) this.evict(rule, this.#due());
+    const { basisPer } = this.#options;
+    const due = this.#due();
+    const segmentOf = new Map<string, number>();
+    for (const span of due) {
+      const together = `${span.sequence} ${span.prompt}`;
+      if (basisPer === 'image' || !segmentOf.has(together)) segmentOf.set(together, this.segmentTokens.push(0) - 1);
+      const segment = segmentOf.get(together) as number;
+      for (const token of this.sequences[span.sequence] ?? []) {
+        if (token.slot < span.start || token.slot >= span.end) continue;
+        token.segment = segment;
+        if (!token.isEvicted) this.segmentTokens[segment] = (this.segmentTokens[segment] as number) + 1;
+      }
+    }
+    this.#open = this.#open.filter((span) => !due.includes(span));
+  }
+
+  #due(): PlainSpan[] {
+    const { recent, compactAt } = this.#options;
+    return this.#open.filter(
       (span) =>
         span.end <= this.numSlots - recent &&
         (compactAt === 'span' || this.#open.every((other) => other.sequence !== span.sequence || other.end <= this.numSlots)),
     );
-    const segmentOf = new Map<string, number>();
-    for (const span of due) {
-      const together = `${span.sequence} ${span.prompt}`;
-      if (basisPer === 'image' || !segmentOf.has(together)) segmentOf.set(together, this.#numSegments++);
-      for (const token of this.sequences[span.sequence] ?? []) {
-        if (token.slot >= span.start && token.slot < span.end) token.segment = segmentOf.get(together) as number;
-      }
-    }
-    this.#open = this.#open.filter((span) => !due.includes(span));
   }
 
   /** Whether `crop(length)` would take a segment apart. */
   cuts(length: number): boolean {
     return this.sequences.some((tokens) => {
       const before = new Set(tokens.slice(0, length).map((token) => token.segment));
-      return tokens.slice(length).some(({ segment }) => segment !== undefined && before.has(segment));
+      const isLeft = (segment: number): boolean => tokens.some((token) => token.segment === segment && !token.isEvicted);
+      return tokens.slice(length).some(({ segment }) => segment !== undefined && before.has(segment) && isLeft(segment));
     });
   }
 
   crop(length: number): void {
     for (const tokens of this.sequences) tokens.splice(length);
     this.#open = this.#open.filter((span) => span.end <= length);
+    this.#images = this.#images.filter((image) => image.end <= length);
   }
 
   /** Image tokens whose keys before rotary embedding are kept. */
   get pendingTokens(): number {
-    return this.#open.reduce((sum, span) => sum + span.end - span.start, 0);
+    const numEvicted = ({ sequence, start, end }: PlainSpan): number =>
+      this.sequences[sequence]?.filter(({ slot, isEvicted }) => isEvicted && slot >= start && slot < end).length ?? 0;
+    return this.#open.reduce((sum, span) => sum + span.end - span.start - numEvicted(span), 0);
   }
+}
+
+/** Mean over key heads; rounded as it is summed, so that equal norms stay equal. */
+function keyNorm(shape: ModelShape, b: number, slot: number): number {
+  const heads = shape.layers.flatMap(({ numKvHeads, headDim }, l) =>
+    Array.from({ length: numKvHeads }, (_, h) =>
+      Math.hypot(...Array.from({ length: headDim }, (_, d) => cell(l, 'key', b, slot, h * headDim + d))),
+    ),
+  );
+  return heads.reduce((sum, norm) => Math.fround(sum + norm / heads.length), 0);
+}
+
+/** SnapKV's pool of five. */
+function pooled(tokens: readonly PlainToken[], i: number): number {
+  const near = tokens.slice(Math.max(0, i - 2), i + 3);
+  return near.reduce((sum, { score }) => sum + score, 0) / near.length;
+}
+
+/** What `numQueries` real queries of a run pay to a token, in one layer: quarters, so that sums are exact. */
+export function massOf(l: number, b: number, slot: number, at: number, numQueries: number): number {
+  return (numQueries * ((l * 17 + b * 29 + slot * 37 + at * 11) % 13)) / 4;
+}
+
+/**
+ * `present_mass` of a run.
+ *
+ * @param columns slots by sequence, those of the new tokens included
+ * @param numQueries that count and are no padding, by sequence
+ */
+export function massOutputs(
+  shape: ModelShape,
+  columns: readonly (readonly number[])[],
+  at: number,
+  numQueries: readonly number[],
+): Record<string, Tensor> {
+  return Object.fromEntries(
+    shape.layers.map(({ index }, l) => {
+      const mass = columns.flatMap((slots, b) => slots.map((slot) => (slot < 0 ? 77 : massOf(l, b, slot, at, numQueries[b] ?? 0))));
+      return [massName(index), new Tensor('float32', Float32Array.from(mass), [columns.length, columns[0]?.length ?? 0])];
+    }),
+  );
 }
 
 /** What a packed decoder would return for `numTokens` new tokens of each sequence from slot `at` on. */

@@ -2,14 +2,14 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { PackedGraph } from '../../src/cache/feeds.ts';
-import { basisName, codesName, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../../src/contract.ts';
+import { basisName, codesName, MASS_QUERIES, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../../src/contract.ts';
 import { fromFloat16 } from '../../src/encode/quantise.ts';
-import { BASIS_PER, COMPACT_AT, type ResolvedCacheOptions } from '../../src/options.ts';
+import { BASIS_PER, COMPACT_AT, EVICT_OF, EVICT_WHEN, type ResolvedCacheOptions, type ResolvedEviction } from '../../src/options.ts';
 import type { Tensor } from '../../src/ort.ts';
 import { chunkEnds, type Span } from '../../src/prefill.ts';
 import { BASIS_TYPES, CODE_TYPES, type ModelShape, ROTARY_MODES } from '../../src/shape.ts';
 import { CacheStore } from '../../src/store.ts';
-import { cell, decoderOutputs, FIRST_COLUMNS, PlainStore } from './plain-store.ts';
+import { cell, decoderOutputs, FIRST_COLUMNS, massOutputs, PlainStore } from './plain-store.ts';
 
 /** Layers of different widths, numbered as in a hybrid model. */
 const LAYERS = [
@@ -22,7 +22,21 @@ const graphs: fc.Arbitrary<PackedGraph> = fc.record({
   rotary: fc.constantFrom(...ROTARY_MODES),
   codes: fc.constantFrom(...CODE_TYPES),
   basis: fc.constantFrom(...BASIS_TYPES),
+  mass: fc.constant(true),
   emptyTensors: fc.boolean(),
+});
+
+/** Policies whose scores the twin counts on its own. */
+const rules: fc.Arbitrary<ResolvedEviction> = fc.record({
+  policy: fc.constantFrom('h2o', 'snapkv', 'fastv', 'streaming-llm', 'key-norm'),
+  keep: fc.oneof(fc.integer({ min: 1, max: 12 }), fc.constantFrom(0.25, 0.5, 0.8)),
+  when: fc.constantFrom(...EVICT_WHEN),
+  of: fc.constantFrom(...EVICT_OF),
+  sink: fc.integer({ min: 0, max: 3 }),
+  recent: fc.integer({ min: 0, max: 3 }),
+  queries: fc.constant(3),
+  layer: fc.constant(2),
+  seed: fc.constant(0),
 });
 
 const settings: fc.Arbitrary<ResolvedCacheOptions> = fc
@@ -34,6 +48,7 @@ const settings: fc.Arbitrary<ResolvedCacheOptions> = fc
     recent: fc.constantFrom(0, 0, 3, 9),
     chunk: fc.constantFrom(1, 4, 7, 100),
     seed: fc.constant(0),
+    evict: fc.oneof(fc.constant(false as const), rules),
   })
   .filter(({ compactAt, basisPer }) => compactAt === 'context' || basisPer === 'image');
 
@@ -47,15 +62,26 @@ interface Crop {
   /** Share of the tokens to keep. */
   readonly share: number;
 }
+/** Eviction by the cache's own rule, but of another number. */
+interface Evict {
+  readonly kind: 'evict';
+  readonly keep: number;
+}
 
-const operations = (batch: number): fc.Arbitrary<readonly (Run | Crop)[]> => {
+const operations = (batch: number): fc.Arbitrary<readonly (Run | Crop | Evict)[]> => {
   const row = fc.record({
     padding: fc.integer({ min: 0, max: 6 }),
     parts: fc.array(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 5 }),
   });
   const run = fc.record({ kind: fc.constant('run' as const), rows: fc.array(row, { minLength: batch, maxLength: batch }) });
   const crop = fc.record({ kind: fc.constant('crop' as const), share: fc.double({ min: 0.2, max: 1, noNaN: true }) });
-  return fc.array(fc.oneof({ weight: 3, arbitrary: run }, { weight: 1, arbitrary: crop }), { minLength: 1, maxLength: 5 });
+  const evict = fc.record({ kind: fc.constant('evict' as const), keep: fc.constantFrom(1, 4, 0.4, 0.7) });
+  const some = [
+    { weight: 4, arbitrary: run },
+    { weight: 1, arbitrary: crop },
+    { weight: 1, arbitrary: evict },
+  ];
+  return fc.array(fc.oneof(...some), { minLength: 1, maxLength: 6 });
 };
 
 /** Masks and spans of a run; rows are filled up with text to one length. */
@@ -86,18 +112,31 @@ function numbers(tensor: Tensor): Float32Array {
   return Float32Array.from(tensor.data as Float32Array);
 }
 
+/** Slots of sequence b in a feed [B, any]. */
+function slotsIn({ data, dims: [, width = 0] }: Tensor, b: number): number[] {
+  return Array.from((data as BigInt64Array).subarray(b * width, (b + 1) * width), Number);
+}
+
+/** Tokens of a chunk [from, to) of `numTokens` new ones whose attention counts: all, or of SnapKV's the last three. */
+function countedBy(rule: ResolvedEviction | false | undefined, from: number, to: number, numTokens: number): number {
+  const { policy } = rule || {};
+  if (policy !== 'snapkv' || numTokens === 1) return to - from;
+  return Array.from({ length: to - from }, (_, n) => from + n).filter((n) => n >= numTokens - 3).length;
+}
+
 /** Fails unless every token of the twin is readable from the feeds exactly once, where it belongs, with its numbers. */
 function expectSame(store: CacheStore, plain: PlainStore): void {
   const { graph, options } = store;
   const feeds = store.feeds();
   const read = (name: string): Tensor => feeds[name] as Tensor;
-  const slots = (name: string, b: number): number[] => {
-    const [, width = 0] = read(name).dims;
-    return Array.from((read(name).data as BigInt64Array).subarray(b * width, (b + 1) * width), Number);
-  };
+  const slots = (name: string, b: number): number[] => slotsIn(read(name), b);
   expect(store.numSlots).toBe(plain.numSlots);
+  const evicted = plain.sequences.flatMap((tokens) => tokens.filter(({ isEvicted }) => isEvicted));
+  expect(store.numEvicted().tokens).toBe(evicted.length);
+  const packed = plain.sequences.flatMap((tokens) => tokens.filter(({ isEvicted, segment }) => segment !== undefined && !isEvicted));
+  expect(store.packedTokens).toBe(packed.length);
   for (const [b, tokens] of plain.sequences.entries()) {
-    const real = tokens.filter((token) => !token.isPadding);
+    const real = tokens.filter((token) => !token.isPadding && !token.isEvicted);
     const [inWindow, inSegments] = [slots(WINDOW_SLOTS, b), slots(PACKED_SLOTS, b)];
     const places = (found: number[]): number[] => found.filter((slot) => slot >= 0).sort((x, y) => x - y);
     expect(places(inWindow)).toEqual(real.filter((token) => token.segment === undefined).map((token) => token.slot));
@@ -111,7 +150,7 @@ function expectSame(store: CacheStore, plain: PlainStore): void {
         for (const { slot, segment, position } of real) {
           const at = segment === undefined ? inWindow.indexOf(slot) : inSegments.indexOf(slot);
           if (segment !== undefined && graph.rotary === 'rotate-late') expect(slots(PACKED_POSITIONS, b)[at]).toBe(position);
-          const together = tokens.filter((token) => token.segment === segment).length;
+          const together = segment === undefined ? 0 : (plain.segmentTokens[segment] as number);
           const kept = Math.min(options.rank[side === 'key' ? 'keys' : 'values'], together, numKvHeads * headDim);
           for (let column = 0; column < numKvHeads * headDim; column++) {
             const [h, d] = [Math.floor(column / headDim), column % headDim];
@@ -148,10 +187,10 @@ function expectBytes(store: CacheStore, plain: PlainStore): void {
   let fed = [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
   const { batch, segments, segmentTokens, tokenCapacity } = store.extents();
   if (graph.rotary === 'post-rope') fed += 8 * batch * segments * segmentTokens; // positions are held, not fed
-  expect(fed + 5 * batch * tokenCapacity + formula.pending).toBe(formula.total);
+  expect(fed + 5 * batch * tokenCapacity + formula.pending + formula.watched).toBe(formula.total);
 }
 
-test('whatever is run, packed and cropped, a cache feeds each past token once, where and as its plain twin has it', {
+test('whatever is run, packed, evicted and cropped, a cache feeds each past token once, where and as its plain twin has it', {
   timeout: 60_000,
 }, async () => {
   const cases = fc.integer({ min: 1, max: 3 }).chain((batch) => fc.tuple(fc.constant(batch), graphs, settings, operations(batch)));
@@ -168,6 +207,13 @@ test('whatever is run, packed and cropped, a cache feeds each past token once, w
             plain.crop(length);
           }
           if (store.batch === 0) continue;
+        } else if (step.kind === 'evict') {
+          if (!options.evict || store.batch === 0) continue;
+          const rule = { ...options.evict, keep: step.keep };
+          plain.evict(rule);
+          const before = store.numEvicted().tokens;
+          expect(store.evict(rule)).toBe(plain.sequences.flat().filter(({ isEvicted }) => isEvicted).length - before);
+          expect(store.evict(rule)).toBe(0);
         } else {
           const { mask, spans } = tokensOf(step, plain.numSlots === 0);
           const numTokens = mask[0]?.length ?? 0;
@@ -176,16 +222,28 @@ test('whatever is run, packed and cropped, a cache feeds each past token once, w
           let from = 0;
           for (const to of chunkEnds(numTokens, spans, options.chunk, options.compactAt)) {
             const part = mask.map((row) => row.slice(from, to));
+            const [at, feeds] = [store.numSlots, { ...store.feeds(), ...store.massQueries(to - from) }];
+            const counted = Number(feeds[MASS_QUERIES]?.data[0] ?? 0);
+            const columns = part.map((_, b) => [
+              ...[PACKED_SLOTS, WINDOW_SLOTS].flatMap((name) => slotsIn(feeds[name] as Tensor, b)),
+              ...Array.from({ length: to - from }, (_, n) => at + n),
+            ]);
+            const numQueries = part.map((row) => row.slice(row.length - counted).reduce((sum, visible) => sum + visible, 0));
             store.append(
-              decoderOutputs(graph.shape, batch, store.numSlots, to - from),
+              { ...decoderOutputs(graph.shape, batch, at, to - from), ...massOutputs(graph.shape, columns, at, numQueries) },
               part,
               part.map((row) => row.map(() => 7)),
             );
             await store.compact();
             plain.append(part);
+            plain.watch(graph.shape, at, countedBy(options.evict, from, to, numTokens), from === 0 && numTokens > 1);
             plain.compact();
             from = to;
           }
+          const isPrompt = plain.numSlots === numTokens || spans.some((row) => row.length);
+          store.endRun();
+          if (options.evict && (options.evict.when === 'always' || (options.evict.when === 'prefill' && isPrompt)))
+            plain.evict(options.evict);
         }
         expectSame(store, plain);
         expectBytes(store, plain);
