@@ -3,17 +3,20 @@ import { AttentionPackError, assert } from '../errors.ts';
 import { gramFactor, type RawFactors } from './gram.ts';
 import { type Dense, float32Products, float64Products, type Products } from './products.ts';
 import { randomizedSvd } from './randomized-svd.ts';
+import { factorWeighted, type Metric } from './weighted.ts';
 
 /** What a factorisation returns: keys [T, W] ~ codes [T, r] · basis [r, W]. */
 export interface Factors {
   /** [T, r], columns in falling order of energy. */
   readonly codes: Float32Array;
-  /** [r, W], orthonormal rows; the largest entry of each is positive. */
+  /** [r, W], orthonormal rows; the largest entry of each is positive. Under a metric neither holds, but the former of basis·L; see `weighted.ts`. */
   readonly basis: Float32Array;
   /** Columns given: the rank asked for, but at most min(T, W). Columns beyond the matrix's own rank have codes of 0. */
   readonly rank: number;
   /** Share of the energy ‖keys‖² left out, 0 to 1; the relative error is its root. */
   readonly lostEnergy: number;
+  /** Under a metric: the share of ‖keys·L‖² left out, which no other factors of this rank make smaller. */
+  readonly weightedLostEnergy?: number;
   /** [r], the singular values kept, descending. */
   readonly singularValues: Float32Array;
 }
@@ -23,9 +26,10 @@ export interface Encoder {
    * @param rows keys or values [T, W], finite.
    * @param rank columns wanted; 0 leaves everything out.
    * @param seed of the randomised way; the same seed and rows give the same bits.
+   * @param metric what errors cost; default: all directions alike.
    * @throws {AttentionPackError} if rows hold NaN or infinity.
    */
-  factor(rows: Float32Array, numTokens: number, width: number, rank: number, seed?: number): Promise<Factors>;
+  factor(rows: Float32Array, numTokens: number, width: number, rank: number, seed?: number, metric?: Metric): Promise<Factors>;
   dispose(): Promise<void>;
 }
 
@@ -41,22 +45,26 @@ function isExact(smaller: number, rank: number): boolean {
 export async function createEncoder(): Promise<Encoder> {
   const double = await float64Products();
   let single: Promise<Products<Float32Array>> | undefined;
+  const plain = async (rows: Float32Array, numTokens: number, width: number, rank: number, seed = 1): Promise<Factors> => {
+    assert(rows.length === numTokens * width, `${rows.length} numbers for rows [${numTokens}, ${width}]`);
+    assert(Number.isInteger(rank) && rank >= 0, `rank ${rank}`);
+    const { energy, largest } = checkedEnergy(rows, numTokens, width);
+    const kept = Math.min(rank, numTokens, width);
+    if (kept === 0) return empty(energy);
+    const matrix = { values: rows, rows: numTokens, columns: width };
+    if (largest === 0 || isExact(Math.min(numTokens, width), kept)) {
+      const raw = await gramFactor({ ...matrix, values: new Float64Array(rows) }, kept, double);
+      return settle(raw, energy, 1);
+    }
+    single ??= float32Products();
+    const unit = largest > 1e10 || largest < 1e-10 ? 2 ** Math.floor(Math.log2(largest)) : 1;
+    const scaled = unit === 1 ? rows : rows.map((value) => value / unit);
+    return settle(await randomizedSvd({ ...matrix, values: scaled }, kept, await single, double, seed), energy, unit);
+  };
   return {
-    async factor(rows, numTokens, width, rank, seed = 1) {
-      assert(rows.length === numTokens * width, `${rows.length} numbers for rows [${numTokens}, ${width}]`);
-      assert(Number.isInteger(rank) && rank >= 0, `rank ${rank}`);
-      const { energy, largest } = checkedEnergy(rows, numTokens, width);
-      const kept = Math.min(rank, numTokens, width);
-      if (kept === 0) return empty(energy);
-      const matrix = { values: rows, rows: numTokens, columns: width };
-      if (largest === 0 || isExact(Math.min(numTokens, width), kept)) {
-        const raw = await gramFactor({ ...matrix, values: new Float64Array(rows) }, kept, double);
-        return settle(raw, energy, 1);
-      }
-      single ??= float32Products();
-      const unit = largest > 1e10 || largest < 1e-10 ? 2 ** Math.floor(Math.log2(largest)) : 1;
-      const scaled = unit === 1 ? rows : rows.map((value) => value / unit);
-      return settle(await randomizedSvd({ ...matrix, values: scaled }, kept, await single, double, seed), energy, unit);
+    async factor(rows, numTokens, width, rank, seed, metric) {
+      if (!metric) return plain(rows, numTokens, width, rank, seed);
+      return factorWeighted({ factor: plain }, await (single ??= float32Products()), rows, numTokens, rank, metric, seed);
     },
     async dispose() {
       await double.dispose();
