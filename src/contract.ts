@@ -21,6 +21,7 @@
  * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; in `rotate-late`, or on request  |
  * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions, [B, N, A] on A axes; only in `rotate-late` |
  * | `present_mass.i`          | [B, C]         | attention each column of the scores got, float32; on request                 |
+ * | `present_query_moment.i`  | [B, Hkv, D, D] | sum of q·qᵀ over the new tokens' queries after rotary, float32; on request    |
  *
  * C = M·T + S + N, packed tokens, window rows and new tokens in the order of their inputs; the mean over query heads, summed over the
  * `mass.queries` newest new tokens that are no padding.
@@ -46,3 +47,4 @@ export const basisName = (layer: number, side: Side): string => `packed.${layer}
 export const newRowsName = (layer: number, side: Side): string => `present_new.${layer}.${side}`;
 export const rawKeysName = (layer: number): string => `present_raw.${layer}.key`;
 export const massName = (layer: number): string => `present_mass.${layer}`;
+export const queryMomentName = (layer: number): string => `present_query_moment.${layer}`;

@@ -38,6 +38,8 @@ export interface RewriteOptions {
   readonly rawKeys?: boolean;
   /** Also hands out how much attention each token got, in each layer: what eviction and importance go by. Default false. */
   readonly mass?: boolean;
+  /** Also hands out the second moment of each layer's queries: what `calibrate` collects. Default false. */
+  readonly queryMoments?: boolean;
   /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
   readonly provider?: Provider;
 }
@@ -76,6 +78,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     form: FORMS[options.provider ?? 'cpu'],
     windowType: ELEMENT[shape.windowType],
     mass: options.mass === true,
+    queryMoments: options.queryMoments === true,
   });
   const nodesAfter = model.graph?.node?.length ?? 0;
   return { model: { model, path: file.path }, shape, report: { rewritten: attentions.length, refused, rotary, nodesBefore, nodesAfter } };
@@ -119,7 +122,7 @@ function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): Mod
 
 function checkOptions(options: RewriteOptions): void {
   const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
-  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys' | 'mass'>, readonly string[]][]) {
+  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys' | 'mass' | 'queryMoments'>, readonly string[]][]) {
     const value = options[name];
     if (value !== undefined && !allowed.includes(value)) {
       throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);

@@ -10,6 +10,7 @@ import type { BasisType, CodeType, RotaryMode } from '../shape.ts';
 import type { AttentionNode } from './attention-node.ts';
 import type { Shared } from './mask.ts';
 import { handOutMass } from './mass.ts';
+import { handOutQueryMoment } from './query-moment.ts';
 import { projectRows, type Rows } from './rows.ts';
 import { scoreFused, scorePlain } from './scores.ts';
 
@@ -36,6 +37,8 @@ export interface Packing {
   readonly windowType: DataType;
   /** Whether each layer tells how much attention its columns got. */
   readonly mass: boolean;
+  /** Whether each layer tells the second moment of its queries. */
+  readonly queryMoments: boolean;
 }
 
 /** One layer under construction: how to add a node, and what every part needs to know. */
@@ -66,6 +69,7 @@ export function packAttention(editor: GraphEditor, attention: AttentionNode, pac
 
   // 1. Heads apart, rotary embedding, and the new rows out to the cache.
   const rows = projectRows(layer);
+  if (packing.queryMoments) handOutQueryMoment(layer, rows.query_BHND);
 
   // 2. Scores of all columns, squeezed before they are masked, as in the original.
   let scores_BHkvRC = (packing.form.fused ? scoreFused : scorePlain)(layer, rows);
