@@ -17,7 +17,7 @@ import { entriesOf, holdStock, type StockContext } from '../compare/stock.ts';
 import { firstLine, RefusedGraphError } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
-import { resolveCacheOptions } from '../options.ts';
+import { needsMass, resolveCacheOptions } from '../options.ts';
 import { type PackedModel, STATE } from '../state.ts';
 import { type CacheSetting, DENSE } from './settings.ts';
 import { rememberPictures, shareEncoders } from './sharing.ts';
@@ -102,7 +102,7 @@ export async function openHolders(model: string, settings: readonly CacheSetting
         }
         case 'packed': {
           const { rotary, codes, basis, window, ...cache } = setting.options;
-          const graph = { rotary, codes, basis, window };
+          const graph = { rotary, codes, basis, window, mass: needsMass(cache.evict) || undefined };
           const key = JSON.stringify(graph);
           let loaded = graphs.get(key);
           if (!loaded) {

@@ -1,7 +1,8 @@
 /** Cache settings as `--cache` names them: ways to hold a context that are measured side by side. */
 import { AttentionPackError } from '../errors.ts';
-import { BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, type Ranks } from '../options.ts';
+import { BASIS_PER, COMPACT_AT, EVICT_OF, EVICT_WHEN, type EvictOptions, oneOf, type PackedOptions, type Ranks } from '../options.ts';
 import { SCALES, type Scales } from '../passes/quantised-cache.ts';
+import { POLICY_NAMES } from '../policies/index.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 
 /** One way to hold a context. Names are unique and canonical: the same setting always has the same one. */
@@ -23,14 +24,16 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, window, basis-per, compact-at, sink, recent, chunk, seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, window, basis-per, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+  evict:
+    'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
 
 /** What is measured unless told otherwise. */
 export const DEFAULT_SETTINGS = 'dense,int8,int4,packed';
 
-/** Nothing an image brings is older than this: it stays dense. */
-const NEVER = 2 ** 30;
+/** Nothing is packed: no image is older than `recent` tokens. Rows of float16, as dense caches are counted. */
+const UNPACKED = { window: 'float16', rotary: 'post-rope', recent: 2 ** 30 } as const satisfies PackedOptions;
 
 /**
  * Settings from text such as `dense,int8,packed:8,packed:rank=64/32,rotary=post-rope`: a part with `=` and no setting's name before it belongs to the
@@ -61,7 +64,7 @@ export function parseSetting(text: string): CacheSetting {
     case 'dense-fp32':
       return plain(text, given, { kind: 'dense', name, dtype: 'fp32' });
     case 'dense-fp16':
-      return plain(text, given, { kind: 'packed', name, options: { window: 'float16', rotary: 'post-rope', recent: NEVER } });
+      return plain(text, given, { kind: 'packed', name, options: UNPACKED });
     case 'half-resolution':
       return plain(text, given, { kind: 'dense', name, halfResolution: true });
     case 'int8':
@@ -69,6 +72,8 @@ export function parseSetting(text: string): CacheSetting {
       return quantised(text, name, given);
     case 'packed':
       return packedSetting(text, given);
+    case 'evict':
+      return evictSetting(text, given);
     default:
       throw new AttentionPackError(`'${text}' is not a cache setting; use ${Object.keys(SETTINGS).join(', ')}`);
   }
@@ -106,26 +111,70 @@ const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => 
   seed: (value, where) => ({ seed: whole(value, where, 0) }),
 };
 
+/** How each word of eviction is read; `keep` alone has no prefix, since nothing else is kept. */
+const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => Partial<EvictOptions>>> = {
+  evict: (value, where) => ({ policy: oneOf(where, value, POLICY_NAMES) }),
+  keep: (value, where) => ({ keep: shareOrWhole(value, where) }),
+  'evict-when': (value, where) => ({ when: oneOf(where, value, EVICT_WHEN) }),
+  'evict-of': (value, where) => ({ of: oneOf(where, value, EVICT_OF) }),
+  'evict-sink': (value, where) => ({ sink: whole(value, where, 0) }),
+  'evict-recent': (value, where) => ({ recent: whole(value, where, 0) }),
+  'evict-queries': (value, where) => ({ queries: whole(value, where, 1) }),
+  'evict-layer': (value, where) => ({ layer: whole(value, where, 1) }),
+  'evict-seed': (value, where) => ({ seed: whole(value, where, 0) }),
+};
+
 function packedSetting(text: string, given: Given): CacheSetting {
+  const words = [...Object.keys(PACKED_OPTIONS), ...Object.keys(EVICT_OPTIONS)];
+  const values = valuesOf(text, 'packed', given, words, 'rank');
+  const options = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
+  const evict = evictOf(text, 'packed', values);
+  return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: { ...options, ...(evict && { evict }) } };
+}
+
+function evictSetting(text: string, given: Given): CacheSetting {
+  const words = Object.keys(EVICT_OPTIONS);
+  const values = valuesOf(text, 'evict', given, words, 'evict');
+  const evict = evictOf(text, 'evict', values);
+  if (!evict) throw new AttentionPackError(`'${text}': evict takes a policy: ${POLICY_NAMES.join(', ')}; and keep`);
+  return { kind: 'packed', name: nameOf('evict', values, words, 'evict'), options: { ...UNPACKED, evict } };
+}
+
+/** @throws {AttentionPackError} if policy and what it keeps are not both given, or options of it without them */
+function evictOf(text: string, name: string, values: ReadonlyMap<string, string>): EvictOptions | undefined {
+  const { policy, keep, ...others } = read(EVICT_OPTIONS, values, name) as Partial<EvictOptions>;
+  if (policy !== undefined && keep !== undefined) return { policy, keep, ...others };
+  if (policy === undefined && keep === undefined && !Object.keys(others).length) return undefined;
+  throw new AttentionPackError(`'${text}': evict needs a policy and what to keep of it, such as evict=snapkv,keep=0.25`);
+}
+
+/** Values by word. @param short the word that may be left out */
+function valuesOf(text: string, name: string, given: Given, words: readonly string[], short: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const [key, value] of given) {
-    const [option, said] = value === undefined ? ['rank', key] : [key, value];
-    if (!Object.hasOwn(PACKED_OPTIONS, option))
-      throw new AttentionPackError(`'${text}': packed has no option '${option}'; it has ${Object.keys(PACKED_OPTIONS).join(', ')}`);
+    const [option, said] = value === undefined ? [short, key] : [key, value];
+    if (!words.includes(option)) throw new AttentionPackError(`'${text}': ${name} has no option '${option}'; it has ${words.join(', ')}`);
     if (values.has(option)) throw new AttentionPackError(`'${text}': ${option} is given twice`);
     values.set(option, said);
   }
-  const options = Object.assign({}, ...[...values].map(([key, value]) => PACKED_OPTIONS[key]?.(value, `packed:${key}`))) as PackedOptions;
-  return { kind: 'packed', name: packedName(values), options };
+  return values;
 }
 
-/** Options in the order of the table; a rank alone goes without its name. */
-function packedName(values: ReadonlyMap<string, string>): string {
-  const parts = Object.keys(PACKED_OPTIONS).flatMap((key) => {
+function read<T>(
+  options: Readonly<Record<string, (value: string, where: string) => T>>,
+  values: ReadonlyMap<string, string>,
+  name: string,
+): T {
+  return Object.assign({}, ...[...values].map(([key, value]) => options[key]?.(value, `${name}:${key}`))) as T;
+}
+
+/** Options in the order of the words; the short one goes without its name. */
+function nameOf(name: string, values: ReadonlyMap<string, string>, words: readonly string[], short: string): string {
+  const parts = words.flatMap((key) => {
     const value = values.get(key);
-    return value === undefined ? [] : [key === 'rank' ? value : `${key}=${value}`];
+    return value === undefined ? [] : [key === short ? value : `${key}=${key === 'keep' ? Number(value) : value}`];
   });
-  return parts.length ? `packed:${parts.join(',')}` : 'packed';
+  return parts.length ? `${name}:${parts.join(',')}` : name;
 }
 
 function ranks(text: string, where: string): number | Ranks {
@@ -137,6 +186,12 @@ function ranks(text: string, where: string): number | Ranks {
 function whole(text: string, where: string, least: number): number {
   if (!/^\d+$/.test(text) || Number(text) < least) throw new AttentionPackError(`${where} takes a whole number >= ${least}; got '${text}'`);
   return Number(text);
+}
+
+function shareOrWhole(text: string, where: string): number {
+  const value = /^(0?\.)?\d+$/.test(text) ? Number(text) : 0;
+  if (value <= 0) throw new AttentionPackError(`${where} takes a share below 1 or a whole number >= 1; got '${text}'`);
+  return value;
 }
 
 function splitOnce(text: string, separator: string): [string, string?] {
