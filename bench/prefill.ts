@@ -5,7 +5,7 @@ import { CACHE_HANDLE, PackedSession, withStore } from '../src/decode.ts';
 import { toFloat16 } from '../src/encode/quantise.ts';
 import { type InferenceSession, Tensor } from '../src/ort.ts';
 import type { Span } from '../src/prefill.ts';
-import type { WindowType } from '../src/shape.ts';
+import { packsRawKeys, type WindowType } from '../src/shape.ts';
 import { type PackedModel, STATE } from '../src/state.ts';
 import { noise } from './noise.ts';
 
@@ -46,9 +46,9 @@ function noiseDecoder(model: PackedModel): InferenceSession {
       };
       outputs[newRowsName(index, 'key')] = rows(graph.shape.windowType);
       outputs[newRowsName(index, 'value')] = rows(graph.shape.windowType);
-      if (graph.rotary === 'rotate-late') outputs[rawKeysName(index)] = rows('float32');
+      if (packsRawKeys(graph.rotary)) outputs[rawKeysName(index)] = rows('float32');
     }
-    if (graph.rotary === 'rotate-late') {
+    if (packsRawKeys(graph.rotary)) {
       outputs[PRESENT_POSITIONS] = new Tensor(
         'int64',
         BigInt64Array.from({ length: numTokens }, (_, n) => BigInt(n)),

@@ -1,6 +1,6 @@
 /** PackedCache: what users hold and pass as `past_key_values`. */
 import { DynamicCache, Tensor } from '@huggingface/transformers';
-import type { Footprint } from './cache/footprint.ts';
+import { axisBytes, type Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import { AttentionPackError } from './errors.ts';
@@ -96,9 +96,10 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const bytes = store.footprint();
     const perToken = denseTokenBytes(graph.shape);
     const denseFp16Bytes = perToken * store.numSlots * store.batch;
-    const { ranks, batch, segments, segmentTokens, positionAxes = 1 } = store.extents();
+    const extents = store.extents();
+    const { ranks, batch, segments, segmentTokens, positionAxes = 1 } = extents;
     const evicted = store.numEvicted();
-    const packedBytes = bytes.codes + bytes.bases + 8 * (1 + positionAxes) * batch * segments * segmentTokens;
+    const packedBytes = bytes.codes + bytes.bases + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
     return {
       tokens: store.numSlots,
       sequences: store.batch,

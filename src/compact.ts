@@ -11,7 +11,7 @@ import type { ModelShape } from './shape.ts';
 
 /**
  * Factors the tokens of `spans`, one under the other, over all key/value heads combined: keys [T, Hkv·D] as they were before rotary embedding
- * where the spans kept them so (`rotate-late`), as the window holds them otherwise. arXiv 2603.23914, section on multi-head attention compaction.
+ * where the spans kept them so (`rotate-late`, `m-rope`), as the window holds them otherwise. arXiv 2603.23914, section on multi-head attention compaction.
  *
  * @param spans of one sequence; they share the basis
  * @param rows of each span in the window

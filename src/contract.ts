@@ -9,17 +9,30 @@
  * | `past_key_values.i.key/.value` | [B, Hkv, S, D]      | the dense window; keys after rotary embedding                       |
  * | `window.slots`                 | [B, S] int64        | slot of each window row; -1: unused                                 |
  * | `packed.slots`                 | [B, M·T] int64      | slot of each packed token; -1: padding                              |
- * | `packed.positions`             | [B, M·T] int64      | rotary positions, [B, M·T, A] on A axes; only in `rotate-late`      |
+ * | `packed.positions`             | [B, M·T] int64      | rotary positions, [B, M·T, A] on A axes; not in `post-rope`         |
  * | `packed.i.key_codes`           | [B, M, T, rk]       | float32, float16 or int8                                            |
  * | `packed.i.key_basis`           | [B, M, Hkv, rk, D]  | float32 or float16; key of token t, head h = codes[t] · basis[h]    |
  * | `packed.i.value_codes/_basis`  | likewise with rv    |                                                                     |
  * | `mass.queries`                 | [1] int64           | newest new tokens that count in `present_mass`; on request          |
  *
+ * In `m-rope` also, by which tokens are scored axis by axis (see `cache/axis-tables.ts`; X places on an axis, K lines or columns of w tokens):
+ *
+ * | input                          | shape               |                                                                     |
+ * |--------------------------------|---------------------|---------------------------------------------------------------------|
+ * | `packed.axis.a`                | [B, M, X] int64     | positions on axis a that tokens of a segment have, each once        |
+ * | `packed.line_places`           | [A - 1, K] int32    | a line's place on each axis but the last, of B·M·X                  |
+ * | `packed.line_tokens`           | [K, w] int32        | its tokens, of B·M·T                                                |
+ * | `packed.column_places/_tokens` | [1, K], [K, w]      | the same of columns, with the last axis                             |
+ * | `packed.order`                 | [2, B·M·T] int32    | where each token stands in `line_tokens`, and in `column_tokens`    |
+ * | `packed.most_new`              | [1] int64           | with more new tokens, keys are rebuilt and turned: that is cheaper  |
+ *
+ * There the columns of `packed.i.key_basis` are in the order of `ModelShape.axisColumns`.
+ *
  * | output                    | shape          |                                                                              |
  * |---------------------------|----------------|------------------------------------------------------------------------------|
  * | `present_new.i.key/.value`| [B, Hkv, N, D] | the new tokens' rows, in the window's element type, keys after rotary        |
- * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; in `rotate-late`, or on request  |
- * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions, [B, N, A] on A axes; only in `rotate-late` |
+ * | `present_raw.i.key`       | [B, Hkv, N, D] | the new tokens' keys before rotary, float32; not in `post-rope`, or on request|
+ * | `present_positions`       | [B, N] int64   | the new tokens' rotary positions, [B, N, A] on A axes; not in `post-rope`    |
  * | `present_mass.i`          | [B, C]         | attention each column of the scores got, float32; on request                 |
  * | `present_query_moment.i`  | [B, Hkv, D, D] | sum of q·qᵀ over the new tokens' queries after rotary, float32; on request    |
  *
@@ -37,6 +50,12 @@ export const WINDOW_SLOTS = 'window.slots';
 export const PACKED_SLOTS = 'packed.slots';
 export const PACKED_POSITIONS = 'packed.positions';
 export const PRESENT_POSITIONS = 'present_positions';
+export const LINE_PLACES = 'packed.line_places';
+export const LINE_TOKENS = 'packed.line_tokens';
+export const COLUMN_PLACES = 'packed.column_places';
+export const COLUMN_TOKENS = 'packed.column_tokens';
+export const PACKED_ORDER = 'packed.order';
+export const MOST_NEW = 'packed.most_new';
 export const MASS_QUERIES = 'mass.queries';
 
 export type Side = 'key' | 'value';
@@ -44,6 +63,7 @@ export type Side = 'key' | 'value';
 export const windowName = (layer: number, side: Side): string => `past_key_values.${layer}.${side}`;
 export const codesName = (layer: number, side: Side): string => `packed.${layer}.${side}_codes`;
 export const basisName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis`;
+export const axisName = (axis: number): string => `packed.axis.${axis}`;
 export const newRowsName = (layer: number, side: Side): string => `present_new.${layer}.${side}`;
 export const rawKeysName = (layer: number): string => `present_raw.${layer}.key`;
 export const massName = (layer: number): string => `present_mass.${layer}`;

@@ -26,7 +26,7 @@ export const PROVIDERS = ['cpu', 'webgpu', 'wasm'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
 export interface RewriteOptions {
-  /** Where rotary embedding stands against the packed keys; default: `rotate-late` where every layer allows it, else `post-rope`. */
+  /** Where rotary embedding stands against the packed keys; default: `m-rope` where keys turn by several axes, else `rotate-late` where every layer allows it, else `post-rope`. */
   readonly rotary?: RotaryMode;
   /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side. */
   readonly codes?: CodeType;
@@ -66,8 +66,8 @@ export interface Rewritten {
 export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritten {
   checkOptions(options);
   const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
-  const { attentions, refused, rotary } = checkModel(model, options.rotary);
-  const shape = shapeOf(attentions, options.window);
+  const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary);
+  const shape = shapeOf(attentions, axisColumns, options.window);
   const nodesBefore = model.graph?.node?.length ?? 0;
   if (refused.length) return { model: file, shape, report: { rewritten: 0, refused, rotary, nodesBefore, nodesAfter: nodesBefore } };
 
@@ -77,6 +77,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     basis: options.basis ?? 'float32',
     form: FORMS[options.provider ?? 'cpu'],
     windowType: ELEMENT[shape.windowType],
+    ...(axisColumns ? { axisColumns } : {}),
     mass: options.mass === true,
     queryMoments: options.queryMoments === true,
   });
@@ -90,9 +91,9 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
  * @throws {RefusedGraphError} if a node cannot be read; `rewrite` would refuse it too.
  */
 export function readShape(file: ModelFile): ModelShape {
-  const { attentions, refused } = checkModel(file.model, undefined);
+  const { attentions, refused, axisColumns } = checkModel(file.model, undefined);
   if (refused.length) throw new RefusedGraphError(file.path, refused);
-  return shapeOf(attentions);
+  return shapeOf(attentions, axisColumns);
 }
 
 function packGraph(model: Model, attentions: readonly AttentionNode[], alsoRawKeys: boolean, packing: Packing): void {
@@ -111,10 +112,11 @@ function packGraph(model: Model, attentions: readonly AttentionNode[], alsoRawKe
   editor.sort();
 }
 
-function shapeOf(attentions: readonly AttentionNode[], window?: WindowType): ModelShape {
+function shapeOf(attentions: readonly AttentionNode[], axisColumns: ModelShape['axisColumns'], window?: WindowType): ModelShape {
   const axes = attentions[0] && rotaryOf(attentions[0])?.source?.axes;
   return {
     ...(axes ? { positionAxes: axes } : {}),
+    ...(axisColumns ? { axisColumns } : {}),
     layers: attentions.map(({ shape }) => shape).sort((a, b) => a.index - b.index),
     windowType: window ?? (attentions[0]?.windowType === DataType.FLOAT16 ? 'float16' : 'float32'),
   };

@@ -17,13 +17,18 @@
  */
 
 /** Where rotary embedding stands against the packed keys; see `algorithm.md`, section 4. */
-export const ROTARY_MODES = ['rotate-late', 'post-rope'] as const;
+export const ROTARY_MODES = ['rotate-late', 'm-rope', 'post-rope'] as const;
 
 /**
  * `rotate-late`: keys are factored before rotary embedding and rotated when they are read (the paper's way; fewer columns needed, r·D
- * products per query head and token). `post-rope`: rotated keys are factored and scored in latent space (more columns, r products).
+ * products per query head and token). `post-rope`: rotated keys are factored and scored in latent space (more columns, r products). `m-rope`, for
+ * positions on several axes: factored like `rotate-late` and exact like it, but it is the query that is turned back, once for each place on an axis,
+ * and scored in latent space (2·r products); few new tokens and large images gain, and each step takes the cheaper of both ways.
  */
 export type RotaryMode = (typeof ROTARY_MODES)[number];
+
+/** Whether keys are packed as they were before rotary embedding, so that their positions are needed. */
+export const packsRawKeys = (rotary: RotaryMode): boolean => rotary !== 'post-rope';
 
 export const CODE_TYPES = ['float32', 'float16', 'int8'] as const;
 /** Element type in which codes are held and fed. int8 folds each column's scale into its basis row. */
@@ -55,6 +60,11 @@ export interface ModelShape {
   readonly layers: readonly LayerShape[];
   /** Axes of rotary positions where a token has several: time, height and width in M-RoPE. Undefined: one. */
   readonly positionAxes?: number;
+  /**
+   * In `m-rope`: columns of a head's keys by the axis that turns them, [A][D_a], the two of a rotary pair side by side; columns that are not turned
+   * come last, with the last axis. Key bases have their columns in this order.
+   */
+  readonly axisColumns?: readonly (readonly number[])[];
   /** Element type of `past_key_values`: what the dense window holds. */
   readonly windowType: WindowType;
 }

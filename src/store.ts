@@ -1,5 +1,6 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
 
+import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
@@ -26,6 +27,7 @@ import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
 import type { ResolvedCacheOptions, ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
+import { packsRawKeys } from './shape.ts';
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
@@ -223,7 +225,7 @@ export class CacheStore {
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
       tokensLacking(this.#spans, at + numTokens),
     );
-    if (this.graph.rotary === 'rotate-late') keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
+    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
@@ -397,7 +399,8 @@ export class CacheStore {
       segmentTokens: packed?.numTokens ?? 0,
       positionAxes: positionAxes(this.graph),
       ranks: this.graph.shape.layers.map((_, l) => ({ keys: packed?.layer(l).keys.rank ?? 0, values: packed?.layer(l).values.rank ?? 0 })),
-      pendingTokens: this.graph.rotary === 'rotate-late' ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
+      ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       ...(this.#eviction && { watched: this.#eviction.extent }),
     };

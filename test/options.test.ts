@@ -102,7 +102,7 @@ describe('options of a cache', () => {
 });
 
 test.each([
-  [{ rotary: 'late' }, "rotary must be one of rotate-late, post-rope; got 'late'"],
+  [{ rotary: 'late' }, "rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   [{ codes: 'int4' }, "codes must be one of float32, float16, int8; got 'int4'"],
   [{ basis: 'int8' }, "basis must be one of float32, float16; got 'int8'"],
   [{ window: 'int8' }, "window must be one of float32, float16; got 'int8'"],

@@ -95,7 +95,7 @@ describe('contract', () => {
   test('the rotary mode is chosen where none is asked for', () => {
     expect(pack(tinyDecoder()).report.rotary).toBe('rotate-late');
     expect(pack(tinyDecoder({ rotary: 'outside' })).report.rotary).toBe('rotate-late');
-    expect(pack(tinyDecoder({ rotary: 'axes' })).report.rotary).toBe('rotate-late');
+    expect(pack(tinyDecoder({ rotary: 'axes' })).report.rotary).toBe('m-rope');
     expect(pack(tinyDecoder({ rotary: 'none' })).report.rotary).toBe('post-rope');
   });
 });
@@ -153,7 +153,8 @@ test('nodes a layer', () => {
     'one head per key head, rotate-late': perLayer({ numHeads: 2 }),
     'keys rotated outside, post-rope': perLayer({ rotary: 'outside' }, { rotary: 'post-rope' }),
     'keys rotated outside, rotate-late': perLayer({ rotary: 'outside' }),
-    'keys rotated by three axes, rotate-late': perLayer({ rotary: 'axes' }),
+    'keys rotated by three axes, rotate-late': perLayer({ rotary: 'axes' }, { rotary: 'rotate-late' }),
+    'keys rotated by three axes, m-rope, outside its branches': perLayer({ rotary: 'axes' }),
     'fp16, rotate-late': perLayer({ type: DataType.FLOAT16 }),
     'WebGPU, rotate-late': perLayer({}, { provider: 'webgpu' }),
   };
@@ -163,6 +164,7 @@ test('nodes a layer', () => {
       "fp16, rotate-late": 39,
       "grouped, post-rope": 30,
       "grouped, rotate-late": 33,
+      "keys rotated by three axes, m-rope, outside its branches": 25,
       "keys rotated by three axes, rotate-late": 31,
       "keys rotated outside, post-rope": 28,
       "keys rotated outside, rotate-late": 31,

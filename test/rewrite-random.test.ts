@@ -10,7 +10,7 @@ const decoder = fc
     headDim: fc.constantFrom(16, 32),
     half: fc.boolean(),
     windows: fc.array(fc.constantFrom(undefined, 3, 7), { minLength: 1, maxLength: 3 }),
-    rotary: fc.constantFrom('inside', 'inside', 'outside', 'none'),
+    rotary: fc.constantFrom('inside', 'inside', 'outside', 'axes', 'none'),
     interleaved: fc.boolean(),
     givenPositions: fc.boolean(),
     scale: fc.constantFrom(undefined, 0.1, 0.5),

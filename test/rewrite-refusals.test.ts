@@ -119,6 +119,48 @@ const CASES: Readonly<Record<string, Case>> = {
     options: { rotary: 'rotate-late' },
     reason: "keys arrive already rotated, or never are; use rotary: 'post-rope'",
   },
+  'm-rope by one axis': {
+    options: { rotary: 'm-rope' },
+    node: '/layers.0/attention',
+    reason: "keys turn by one position a token, not by several axes, so 'm-rope' has nothing to score by; use rotary: 'rotate-late'",
+  },
+  'm-rope where keys come rotated': {
+    decoder: { rotary: 'none' },
+    options: { rotary: 'm-rope' },
+    reason: "keys arrive already rotated, or never are; use rotary: 'post-rope'",
+  },
+  'm-rope by tables of their own in each layer': {
+    decoder: { rotary: 'axes' },
+    options: { rotary: 'm-rope' },
+    spoil: (node, editor) => {
+      const tables = ['Cos', 'Sin'].map((op) => editor.add('Identity', [`${op}_table`], `${op}_other`));
+      for (const side of [0, 1]) {
+        const turning = editor.producer(node.input?.[side] ?? '') as Node;
+        turning.input = [...(turning.input ?? []).slice(0, 2), ...tables];
+      }
+    },
+    reason: "layers turn their keys by different tables, so 'm-rope' has nothing to score by; use rotary: 'rotate-late'",
+  },
+  'm-rope where a pair turns by two axes': {
+    decoder: { rotary: 'axes' },
+    options: { rotary: 'm-rope' },
+    node: '/layers.0/attention',
+    spoil: (_, editor) => {
+      const tensor = editor.initializer('frequencies');
+      if (tensor) Object.assign(tensor, floatTensor('frequencies', [3, 1, 1, 8], Array(24).fill(0.5)));
+    },
+    reason: "rotary pair 0 turns by 3 axes together, so 'm-rope' has nothing to score by; use rotary: 'rotate-late'",
+  },
+  'm-rope where an axis turns nothing': {
+    decoder: { rotary: 'axes' },
+    options: { rotary: 'm-rope' },
+    node: '/layers.0/attention',
+    spoil: (_, editor) => {
+      const tensor = editor.initializer('frequencies');
+      if (tensor) Object.assign(tensor, floatTensor('frequencies', [3, 1, 1, 8], [...Array(8).fill(0), ...Array(8).fill(0.5), ...Array(8).fill(0)])); // biome-ignore format: axis by axis
+    },
+    reason: "no rotary pair turns by axis 0, so 'm-rope' has nothing to score by; use rotary: 'rotate-late'",
+  },
   'rotate-late by different positions': {
     decoder: { givenPositions: true },
     spoil: (node, editor) => setInput(node, 9, editor.add('Abs', ['position_ids'], 'other_positions')),
@@ -244,6 +286,6 @@ test('readShape throws the refusals', () => {
 
 test('an unknown option is the caller’s mistake', () => {
   expect(() => rewrite({ model: tinyDecoder(), path: 'tiny.onnx' }, { rotary: 'early' as 'post-rope' })).toThrow(
-    "rotary: 'early' is not known; use one of rotate-late, post-rope",
+    "rotary: 'early' is not known; use one of rotate-late, m-rope, post-rope",
   );
 });

@@ -16,6 +16,8 @@ test.each([
   ['rotate-late', {}],
   ['rotate-late', { windows: [5, undefined], softcap: 1.5, headDim: 32, numTurned: 16 }],
   ['post-rope', { windows: [5, undefined], softcap: 1.5, interleaved: true, bias: 'mask' }],
+  ['m-rope', { rotary: 'axes' }],
+  ['m-rope', { rotary: 'axes', windows: [5, undefined], softcap: 1.5, headDim: 32, numTurned: 16 }],
 ] as const)('WebGPU form, %s, %j', async (rotary, decoder) => {
   const { maxDifference } = await compare({ ...SEQUENCES, decoder, rewrite: { rotary, provider: 'webgpu' }, deal: { dummyRows: true } });
   expect(maxDifference).toBeLessThan(2e-5);
@@ -38,6 +40,8 @@ test.each([
   ['rotate-late', 'cpu', { bias: 'mask', windows: [5, undefined], branch: true }],
   ['rotate-late', 'webgpu', {}],
   ['post-rope', 'webgpu', { softcap: 1.5 }],
+  ['m-rope', 'cpu', { rotary: 'axes', headDim: 32, numTurned: 16 }],
+  ['m-rope', 'webgpu', { rotary: 'axes' }],
 ] as const)('fp16 decoder, %s, %s, %j', async (rotary, provider, variant) => {
   const decoder = { ...variant, type: DataType.FLOAT16 };
   const { maxDifference, maxLogit } = await compare({
@@ -104,6 +108,11 @@ test.each([13, 18, 21])('ONNX opset %i', async (opset) => {
   expect(maxDifference).toBeLessThan(2e-5);
 });
 
+test.each([13, 18, 21])('ONNX opset %i, m-rope', async (opset) => {
+  const { maxDifference } = await compare({ ...SEQUENCES, decoder: { opset, rotary: 'axes', headDim: 32, numTurned: 16 } });
+  expect(maxDifference).toBeLessThan(2e-5);
+});
+
 test.each([
   ['everything packed', { deal: { deal: 'packed' } }],
   ['everything packed in one segment', { deal: { deal: 'packed', maxSegments: 1 } }],
@@ -116,6 +125,12 @@ test.each([
     const { maxDifference } = await compare({ ...SEQUENCES, numSteps: 6, ...trial, rewrite: { rotary } });
     expect(maxDifference).toBeLessThan(2e-5);
   }
+  for (const byAxes of [true, false]) {
+    const decoder = { rotary: 'axes' } as const;
+    const { maxDifference, report } = await compare({ ...SEQUENCES, numSteps: 6, ...trial, decoder, deal: { ...trial.deal, byAxes } });
+    expect(report.rotary).toBe('m-rope');
+    expect(maxDifference).toBeLessThan(2e-5);
+  }
 });
 
 test.each([
@@ -124,10 +139,21 @@ test.each([
   ['cpu', 'rotate-late', DataType.FLOAT16],
   ['webgpu', 'post-rope', DataType.FLOAT],
   ['webgpu', 'rotate-late', DataType.FLOAT],
+  ['cpu', 'm-rope', DataType.FLOAT],
+  ['cpu', 'm-rope', DataType.FLOAT16],
+  ['webgpu', 'm-rope', DataType.FLOAT],
 ] as const)('with ONNX Runtime’s optimisations on, %s, %s, type %i', async (provider, rotary, type) => {
   const { maxDifference } = await compare({
     ...SEQUENCES,
-    decoder: { type, windows: [5, undefined], softcap: 1.5, bias: 'mask', numTurned: 16, headDim: 32, branch: true },
+    decoder: {
+      type,
+      windows: [5, undefined],
+      softcap: 1.5,
+      bias: 'mask',
+      numTurned: 16,
+      headDim: 32,
+      ...(rotary === 'm-rope' ? { rotary: 'axes' } : { branch: true }),
+    },
     rewrite: { provider, rotary },
     deal: { dummyRows: provider === 'webgpu' },
     optimised: true,

@@ -1,7 +1,23 @@
 /** A cache's contents as the inputs of a packed decoder; see `contract.ts`. */
-import { basisName, codesName, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../contract.ts';
+import {
+  axisName,
+  basisName,
+  COLUMN_PLACES,
+  COLUMN_TOKENS,
+  codesName,
+  LINE_PLACES,
+  LINE_TOKENS,
+  MOST_NEW,
+  PACKED_ORDER,
+  PACKED_POSITIONS,
+  PACKED_SLOTS,
+  WINDOW_SLOTS,
+  windowName,
+} from '../contract.ts';
 import { Tensor } from '../ort.ts';
-import type { BasisType, CodeType, ModelShape, RotaryMode } from '../shape.ts';
+import { type BasisType, type CodeType, type ModelShape, packsRawKeys, type RotaryMode } from '../shape.ts';
+import type { AxisTables } from './axis-tables.ts';
+import { mostNewByAxes } from './by-axes.ts';
 import type { PackedPart, PackedSide } from './packed.ts';
 import type { DenseWindow, WindowArray } from './window.ts';
 
@@ -19,7 +35,7 @@ export interface PackedGraph {
 
 /** Numbers kept of each packed token's position: none is read in `post-rope`, and one is kept. */
 export function positionAxes({ rotary, shape }: Pick<PackedGraph, 'rotary' | 'shape'>): number {
-  return rotary === 'rotate-late' ? (shape.positionAxes ?? 1) : 1;
+  return packsRawKeys(rotary) ? (shape.positionAxes ?? 1) : 1;
 }
 
 /** Tensors that view the buffers of window and packed part. They stay valid until either is laid out anew. */
@@ -33,10 +49,17 @@ export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: Packe
   const tokens = dummyPacked ? 1 : packed.numTokens;
   feeds[WINDOW_SLOTS] = new Tensor('int64', dummyWindow ? masked(batch) : window.slots, [batch, rows]);
   feeds[PACKED_SLOTS] = new Tensor('int64', dummyPacked ? masked(batch) : packed.slots, [batch, segments * tokens]);
-  if (graph.rotary === 'rotate-late') {
+  if (packsRawKeys(graph.rotary)) {
     const axes = positionAxes(graph);
     const positions = dummyPacked ? new BigInt64Array(batch * axes) : packed.positions;
     feeds[PACKED_POSITIONS] = new Tensor('int64', positions, [batch, segments * tokens, ...(axes > 1 ? [axes] : [])]);
+  }
+  const { axisTables } = packed;
+  if (axisTables) {
+    const ranks = graph.shape.layers.map((_, l) => packed.layer(l).keys.rank);
+    const extents = { segments: batch * packed.numSegments, tokens: packed.numTokens, ranks };
+    const mostNew = mostNewByAxes(graph.shape, axisTables, extents);
+    Object.assign(feeds, axisFeeds(axisTables, [batch, segments], mostNew, graph.emptyTensors ? 0 : 1));
   }
   graph.shape.layers.forEach(({ index, numKvHeads, headDim }, l) => {
     const dense = window.layer(l);
@@ -51,6 +74,40 @@ export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: Packe
       feeds[codesName(index, side)] = new Tensor(graph.codes, codes as Float32Array, [batch, segments, tokens, rank]);
       feeds[basisName(index, side)] = new Tensor(graph.basis, basis as Float32Array, [batch, segments, numKvHeads, rank, headDim]);
     }
+  });
+  return feeds;
+}
+
+/**
+ * The inputs of `m-rope`.
+ *
+ * @param segments [B, M]
+ * @param least elements of a dimension at least
+ */
+export function axisFeeds(tables: AxisTables, segments: readonly [number, number], mostNew: number, least: 0 | 1): Record<string, Tensor> {
+  const { positions, lines, columns, order } = tables;
+  const int32 = (data: Int32Array, rows: number, width: number): Tensor => {
+    const dims = [Math.max(rows, least), Math.max(width, least)] as const;
+    return new Tensor('int32', data.length ? data : new Int32Array(dims[0] * dims[1]), dims);
+  };
+  const sweep = ({ places, tokens, width }: AxisTables['lines'], numAxes: number): [Tensor, Tensor] => {
+    const length = places.length / numAxes;
+    return [int32(places, numAxes, length), int32(tokens, length, width)];
+  };
+  const [linePlaces, lineTokens] = sweep(lines, positions.length - 1);
+  const [columnPlaces, columnTokens] = sweep(columns, 1);
+  const feeds: Record<string, Tensor> = {
+    [LINE_PLACES]: linePlaces,
+    [LINE_TOKENS]: lineTokens,
+    [COLUMN_PLACES]: columnPlaces,
+    [COLUMN_TOKENS]: columnTokens,
+    [PACKED_ORDER]: int32(order, 2, order.length / 2),
+    [MOST_NEW]: new Tensor('int64', BigInt64Array.of(BigInt(mostNew)), [1]),
+  };
+  const numSegments = segments[0] * segments[1];
+  positions.forEach((list, axis) => {
+    const length = Math.max(list.length / numSegments, least);
+    feeds[axisName(axis)] = new Tensor('int64', list.length ? list : new BigInt64Array(numSegments * length), [...segments, length]);
   });
   return feeds;
 }

@@ -15,6 +15,8 @@ export interface Extents {
   readonly ranks: readonly { readonly keys: number; readonly values: number }[];
   /** Numbers in a token's rotary position. Default 1. */
   readonly positionAxes?: number;
+  /** Numbers in the tables of where tokens stand on each axis; only in `m-rope`. */
+  readonly axisTables?: { readonly positions: number; readonly indices: number };
   /** Image tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
@@ -28,7 +30,7 @@ export interface Footprint {
   readonly window: number;
   readonly codes: number;
   readonly bases: number;
-  /** Slots, positions, token ids and the padding mask. */
+  /** Slots, positions and tables of them, token ids and the padding mask. */
   readonly indices: number;
   /** Unrotated keys of images not yet packed, and their positions. */
   readonly pending: number;
@@ -38,8 +40,14 @@ export interface Footprint {
 }
 
 const INDEX_BYTES = 8;
+const AXIS_INDEX_BYTES = 4;
 const TOKEN_BYTES = 5;
 const PENDING_POSITION_BYTES = 4;
+
+/** Bytes of the tables of where tokens stand on each axis. */
+export function axisBytes({ axisTables }: Extents): number {
+  return INDEX_BYTES * (axisTables?.positions ?? 0) + AXIS_INDEX_BYTES * (axisTables?.indices ?? 0);
+}
 
 /** Bytes of a cache with these extents. */
 export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, extents: Extents): Footprint {
@@ -51,7 +59,9 @@ export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, 
   const codeBytes = sum((l) => batch * segments * segmentTokens * columns(l) * ELEMENT_BYTES[codes]);
   const basisBytes = sum((l) => batch * segments * width(l) * columns(l) * ELEMENT_BYTES[basis]);
   const indices =
-    INDEX_BYTES * batch * (windowRows + (1 + positionAxes) * segments * segmentTokens) + TOKEN_BYTES * batch * extents.tokenCapacity;
+    INDEX_BYTES * batch * (windowRows + (1 + positionAxes) * segments * segmentTokens) +
+    TOKEN_BYTES * batch * extents.tokenCapacity +
+    axisBytes(extents);
   const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES * positionAxes);
   const watched = ELEMENT_BYTES.float32 * batch * (extents.watched?.numbers ?? 0) * (extents.watched?.capacity ?? 0);
   const total = window + codeBytes + basisBytes + indices + pending + watched;

@@ -3,6 +3,7 @@ import type { Factors } from '../encode/factor.ts';
 import { quantiseCodes, toFloat16 } from '../encode/quantise.ts';
 import { assert } from '../errors.ts';
 import type { BasisType, CodeType, ModelShape } from '../shape.ts';
+import { type AxisTables, axisTableBytes, axisTables } from './axis-tables.ts';
 
 export type CodeArray = Float32Array | Uint16Array | Int8Array;
 export type BasisArray = Float32Array | Uint16Array;
@@ -49,6 +50,7 @@ export class PackedPart {
   #layers: PackedLayer[];
   #slots: BigInt64Array;
   #positions: BigInt64Array;
+  #axisTables: AxisTables | undefined;
 
   /** @param axes A: numbers in a token's position. Default 1. */
   constructor(shape: ModelShape, batch: number, codes: CodeType, basis: BasisType, axes = 1) {
@@ -62,6 +64,7 @@ export class PackedPart {
     this.#layers = shape.layers.map(() => ({ keys: empty(), values: empty() }));
     this.#slots = new BigInt64Array(0);
     this.#positions = new BigInt64Array(0);
+    this.#tellAxes();
   }
 
   /** M; 0 while nothing is packed. */
@@ -89,6 +92,11 @@ export class PackedPart {
     return this.#positions.subarray(0, this.batch * this.#numSegments * this.#numTokens * this.#axes);
   }
 
+  /** Where tokens stand on each axis; only in `m-rope`. */
+  get axisTables(): AxisTables | undefined {
+    return this.#axisTables;
+  }
+
   /** The used part of one layer's buffers. */
   layer(index: number): PackedLayer {
     const layer = this.#layers[index];
@@ -109,7 +117,8 @@ export class PackedPart {
     return (
       this.#layers.reduce((sum, { keys, values }) => sum + side(keys) + side(values), 0) +
       this.#slots.byteLength +
-      this.#positions.byteLength
+      this.#positions.byteLength +
+      (this.#axisTables ? axisTableBytes(this.#axisTables) : 0)
     );
   }
 
@@ -136,7 +145,7 @@ export class PackedPart {
       this.#layers.forEach((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
-        this.#write(l, layer.keys, factors.keys, at);
+        this.#write(l, layer.keys, this.#byAxis(factors.keys), at);
         this.#write(l, layer.values, factors.values, at);
       });
     });
@@ -215,6 +224,14 @@ export class PackedPart {
       this.counts[b] = count;
     });
     this.#numSegments = Math.max(...counts);
+    this.#tellAxes();
+  }
+
+  /** Lays out anew where tokens stand on each axis, if the decoder scores by axes. */
+  #tellAxes(): void {
+    if (!this.#shape.axisColumns) return;
+    const extents = { segments: this.batch * this.#numSegments, tokens: this.#numTokens, axes: this.#axes };
+    this.#axisTables = axisTables(extents, this.slots, this.positions);
   }
 
   /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if nothing changes. */
@@ -267,6 +284,17 @@ export class PackedPart {
         basis.set(encoded.basis.subarray(source, source + headDim), ((at * numKvHeads + h) * rank + r) * headDim);
       }
     }
+  }
+
+  /** Keys whose basis has its columns by axis, where the decoder wants them so. */
+  #byAxis(factors: Factors): Factors {
+    const columns = this.#shape.axisColumns?.flat();
+    if (!columns) return factors;
+    const basis = Float32Array.from(
+      factors.basis,
+      (_, i) => factors.basis[i - (i % columns.length) + (columns[i % columns.length] as number)] as number,
+    );
+    return { ...factors, basis };
   }
 
   /** Codes and basis of a new segment in the element types held. */

@@ -56,7 +56,7 @@ export function openSpan({ rotary, shape }: PackedGraph, sequence: number, start
   return { ...span, rawKeys, positions: new Int32Array(numTokens * (shape.positionAxes ?? 1)) };
 }
 
-/** Copies what `rotate-late` packs, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */
+/** Copies what is packed unless in `post-rope`, keys before rotary embedding and their positions, out of a run over the tokens from slot `at` on. */
 export function keepRawKeys(shape: ModelShape, spans: readonly OpenSpan[], outputs: Outputs, at: number, numTokens: number): void {
   const open = spans.filter((span) => span.start < at + numTokens && span.end > at);
   if (!open.length) return;

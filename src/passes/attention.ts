@@ -35,6 +35,8 @@ export interface Packing {
   readonly basis: BasisType;
   readonly form: Form;
   readonly windowType: DataType;
+  /** See `ModelShape`; only in `m-rope`. */
+  readonly axisColumns?: readonly (readonly number[])[];
   /** Whether each layer tells how much attention its columns got. */
   readonly mass: boolean;
   /** Whether each layer tells the second moment of its queries. */
@@ -49,6 +51,10 @@ export interface Layer {
   readonly shared: Shared;
   readonly type: DataType;
   readonly groups: number;
+  /** A wanted name with the layer's prefix. */
+  named(wanted: string): string;
+  /** The same layer, whose nodes go to a branch of an If node; `part` joins the prefix. */
+  within(branch: GraphEditor, part: string): Layer;
   /** Appends a node; the wanted name gets the layer's prefix. */
   add(op: string, inputs: readonly string[], wanted: string, attributes?: Readonly<Record<string, AttributeValue | undefined>>): string;
   /** Appends an ONNX Runtime contrib node. */
@@ -100,10 +106,10 @@ export function packAttention(editor: GraphEditor, attention: AttentionNode, pac
   }
 }
 
-function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packing, shared: Shared): Layer {
+function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packing, shared: Shared, part = ''): Layer {
   const { index, numHeads, numKvHeads } = attention.shape;
   const type = packing.form.computeType(attention.type);
-  const prefix = `packed_attention.${index}/`;
+  const prefix = `packed_attention.${index}/${part}`;
   const add: Layer['add'] = (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { attributes });
   const cast: Layer['cast'] = (value, from, to, wanted) => (from === to ? value : add('Cast', [value], wanted, { to }));
   return {
@@ -113,6 +119,8 @@ function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packi
     shared,
     type,
     groups: numHeads / numKvHeads,
+    named: (wanted) => prefix + wanted,
+    within: (branch, of) => openLayer(branch, attention, packing, shared, `${part}${of}/`),
     add,
     cast,
     contrib: (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { domain: 'com.microsoft', attributes }),

@@ -2,11 +2,12 @@
 import { WINDOW_SLOTS } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import { DataType, dimsOfValue, elementType, GraphEditor, graphs, type Model } from '../onnx/index.ts';
-import type { RotaryMode } from '../shape.ts';
+import { packsRawKeys, type RotaryMode } from '../shape.ts';
 import { type AttentionNode, isAttention, nodeName, type Rotary, readAttention } from './attention-node.ts';
 import { refuseForeignBias } from './bias.ts';
 import { refuseReadersOfPast } from './inputs.ts';
 import { ATTENTION_MASK } from './mask.ts';
+import { axesOfPairs, columnsByAxis } from './rotary-axes.ts';
 
 /** Oldest ONNX opset with axes of Unsqueeze and ReduceSum as inputs. */
 const MIN_OPSET = 13;
@@ -15,9 +16,14 @@ export interface Checked {
   readonly attentions: readonly AttentionNode[];
   readonly refused: readonly Refusal[];
   readonly rotary: RotaryMode;
+  /** See `ModelShape`; only in `m-rope`. */
+  readonly axisColumns?: readonly (readonly number[])[];
 }
 
-/** Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `rotate-late` where every layer allows it, be rotary embedding inside its node or right before it. */
+/**
+ * Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `m-rope` where keys turn by several axes, else `rotate-late` where every layer
+ * allows it, be rotary embedding inside its node or right before it.
+ */
 export function checkModel(model: Model, wanted: RotaryMode | undefined): Checked {
   const graph = model.graph ?? {};
   const editor = new GraphEditor(graph);
@@ -32,16 +38,47 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
     if ('reason' in read) refused.push(read);
     else attentions.push(read);
   }
-  const rotary = wanted ?? (attentions.every(rotaryOf) ? 'rotate-late' : 'post-rope');
+  const columns = wanted === undefined || wanted === 'm-rope' ? axisColumns(editor, attentions) : undefined;
+  const rotary = wanted ?? (columns && !isReason(columns) ? 'm-rope' : attentions.every(rotaryOf) ? 'rotate-late' : 'post-rope');
   refused.push(
     ...refuseHiddenNodes(model),
     ...refuseForeignBias(editor, attentions),
     ...refuseReadersOfPast(editor),
     ...refuseGraph(model, editor, attentions.length + refused.length),
     ...refuseMixture(attentions),
-    ...(rotary === 'rotate-late' ? refuseRotateLate(attentions) : []),
+    ...(packsRawKeys(rotary) ? refuseRotateLate(attentions) : []),
+    ...(rotary === 'm-rope' && isReason(columns) ? [columns] : []),
   );
-  return { attentions: rotary === 'rotate-late' ? attentions.map(unturned) : attentions, refused, rotary };
+  const unturnedToo = packsRawKeys(rotary) ? attentions.map(unturned) : attentions;
+  return {
+    attentions: unturnedToo,
+    refused,
+    rotary,
+    ...(rotary === 'm-rope' && columns && !isReason(columns) ? { axisColumns: columns } : {}),
+  };
+}
+
+const isReason = (columns: number[][] | Refusal | undefined): columns is Refusal => columns !== undefined && 'reason' in columns;
+
+/** Columns of a head by the axis that turns them, the same in all layers; or why `m-rope` cannot be. Undefined if refused for other reasons anyway. */
+function axisColumns(editor: GraphEditor, attentions: readonly AttentionNode[]): number[][] | Refusal | undefined {
+  const [first] = attentions;
+  const rotary = first && rotaryOf(first);
+  if (!first || !rotary) return undefined;
+  const refuse = ({ node }: AttentionNode, reason: string): Refusal => ({
+    node: nodeName(node),
+    reason: `${reason}, so 'm-rope' has nothing to score by; use rotary: 'rotate-late'`,
+  });
+  if (!rotary.source) return refuse(first, 'keys turn by one position a token, not by several axes');
+  const other = attentions.find((attention) => {
+    const own = rotaryOf(attention);
+    const differs = own?.cosTable !== rotary.cosTable || own.sinTable !== rotary.sinTable || own.interleaved !== rotary.interleaved;
+    return differs || own.numTurned !== rotary.numTurned || attention.shape.headDim !== first.shape.headDim;
+  });
+  if (other) return refuse(other, 'layers turn their keys by different tables');
+  const axisOf = axesOfPairs(editor, rotary);
+  if (typeof axisOf === 'string') return refuse(first, axisOf);
+  return columnsByAxis(axisOf, rotary, rotary.source.axes, first.shape.headDim);
 }
 
 /** How a layer's keys are turned, inside the node or before it; undefined if that is not known. */

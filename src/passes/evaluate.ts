@@ -1,7 +1,7 @@
 /**
- * Evaluates a value of a graph on given inputs, for the few operators that masks and shapes are made of.
+ * Evaluates a value of a graph on given inputs, for the few operators that masks, shapes and rotary tables are made of.
  *
- * All element types are held as 64-bit floats; that is exact for masks and sizes. Unknown operators and inputs are {@link CannotEvaluate}.
+ * All element types are held as 64-bit floats; that is exact for masks and sizes, and closer than the graph's own numbers for tables. Unknown operators and inputs are {@link CannotEvaluate}.
  */
 import {
   attribute,
@@ -79,6 +79,8 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   },
   Not: ([x]) => ({ dims: given(x).dims, data: given(x).data.map((v) => (v === 0 ? 1 : 0)) }),
   Neg: ([x]) => ({ dims: given(x).dims, data: given(x).data.map((v) => -v) }),
+  Cos: ([x]) => ({ dims: given(x).dims, data: given(x).data.map(Math.cos) }),
+  Sin: ([x]) => ({ dims: given(x).dims, data: given(x).data.map(Math.sin) }),
   Add: pairwise((a, b) => a + b),
   Sub: pairwise((a, b) => a - b),
   // A masked value times 0 is 0 also where the type's lowest number is infinite.
@@ -112,6 +114,24 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
     const { dims, data } = given(x);
     const dropped = axes && new Set(numbers(axes).map((axis) => (axis + dims.length) % dims.length));
     return { dims: dims.filter((dim, i) => (dropped ? !dropped.has(i) : dim !== 1)), data };
+  },
+  Transpose: ([x], node) => {
+    const { dims, data } = given(x);
+    const perm = intsAttribute(node, 'perm') ?? dims.map((_, i) => dims.length - 1 - i);
+    const strides = perm.map((axis) => product(dims.slice(axis + 1)));
+    const to = perm.map((axis) => dims[axis] as number);
+    return { dims: to, data: strided(data, to, strides) };
+  },
+  ReduceSum: ([x, axes], node) => {
+    const { dims, data } = given(x);
+    const summed = new Set((axes ? numbers(axes) : dims.map((_, i) => i)).map((axis) => (axis + dims.length) % dims.length));
+    const kept = dims.map((dim, axis) => (summed.has(axis) ? 1 : dim));
+    const out = new Float64Array(product(kept));
+    const places = broadcast({ dims: kept, data: Float64Array.from(out, (_, i) => i) }, dims);
+    data.forEach((value, i) => {
+      out[places[i] as number] = (out[places[i] as number] as number) + value;
+    });
+    return { dims: intAttribute(node, 'keepdims', 1) ? kept : dims.filter((_, axis) => !summed.has(axis)), data: out };
   },
   Reshape: ([x, shape]) => {
     const { dims, data } = given(x);
@@ -223,6 +243,11 @@ function broadcast({ dims, data }: Values, to: readonly number[]): Float64Array 
     const own = i - to.length + dims.length;
     return own < 0 || dims[own] === 1 ? 0 : product(dims.slice(own + 1));
   });
+  return strided(data, to, strides);
+}
+
+/** An array of dimensions `to` whose element [i, j, ..] is `data` at i·strides[0] + j·strides[1] + .. */
+function strided(data: Float64Array, to: readonly number[], strides: readonly number[]): Float64Array {
   return Float64Array.from({ length: product(to) }, (_, flat) => {
     let at = 0;
     for (let i = to.length - 1, rest = flat; i >= 0; i--) {

@@ -1,8 +1,15 @@
 /** Changes the decoder's inputs and outputs to the contract's, and keeps readers of the past's length right. */
 import {
+  axisName,
   basisName,
+  COLUMN_PLACES,
+  COLUMN_TOKENS,
   codesName,
+  LINE_PLACES,
+  LINE_TOKENS,
+  MOST_NEW,
   newRowsName,
+  PACKED_ORDER,
   PACKED_POSITIONS,
   PACKED_SLOTS,
   PRESENT_POSITIONS,
@@ -13,6 +20,7 @@ import {
 } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import { DataType, type Dim, dimsOfValue, type GraphEditor, intAttribute, type Node } from '../onnx/index.ts';
+import { packsRawKeys } from '../shape.ts';
 import { ELEMENT, type Packing } from './attention.ts';
 import { type AttentionNode, isAttention, nodeName } from './attention-node.ts';
 import { ATTENTION_MASK, type Shared } from './mask.ts';
@@ -26,7 +34,8 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   editor.addInput(WINDOW_SLOTS, int64, [batch, 'window_size']);
   editor.addInput(PACKED_SLOTS, int64, [batch, 'packed_size']);
   const axes = attentions[0]?.rotary?.source ? [attentions[0].rotary.source.axes] : [];
-  if (packing.rotary === 'rotate-late') editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size', ...axes]);
+  if (packsRawKeys(packing.rotary)) editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size', ...axes]);
+  if (packing.rotary === 'm-rope') addAxisInputs(editor, axes[0] ?? 0);
   for (const { shape } of attentions) {
     for (const side of SIDES) {
       editor.setElementType(windowName(shape.index, side), packing.windowType);
@@ -37,10 +46,21 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   }
 }
 
+function addAxisInputs(editor: GraphEditor, axes: number): void {
+  const { INT32, INT64 } = DataType;
+  for (let axis = 0; axis < axes; axis++) editor.addInput(axisName(axis), INT64, [batchSymbol(editor), 'segments', `places_${axis}`]);
+  editor.addInput(LINE_PLACES, INT32, [axes - 1, 'lines']);
+  editor.addInput(LINE_TOKENS, INT32, ['lines', 'line_size']);
+  editor.addInput(COLUMN_PLACES, INT32, [1, 'columns']);
+  editor.addInput(COLUMN_TOKENS, INT32, ['columns', 'column_size']);
+  editor.addInput(PACKED_ORDER, INT32, [2, 'packed_size_of_batch']);
+  editor.addInput(MOST_NEW, INT64, [1]);
+}
+
 /** Declares the new rows, the raw keys and the positions as outputs, and drops the outputs that held the whole past. */
 export function replaceOutputs(editor: GraphEditor, attentions: readonly AttentionNode[], packing: Packing, shared: Shared): void {
   const batch = batchSymbol(editor);
-  const late = packing.rotary === 'rotate-late';
+  const late = packsRawKeys(packing.rotary);
   for (const { shape, presentOutputs } of attentions) {
     for (const present of presentOutputs) editor.removeOutput(present);
     const dims: Dim[] = [batch, shape.numKvHeads, 'new_tokens', shape.headDim];

@@ -7,7 +7,12 @@ import type { Rotary } from './attention-node.ts';
 import type { Shared } from './mask.ts';
 
 /** Tables, and positions [B·M, T] in them, for the packed tokens. */
-export function packedRotary({ editor, shared, attention }: Layer): { rotary: Rotary; positions: string } {
+export interface PackedRotary {
+  readonly rotary: Rotary;
+  readonly positions: string;
+}
+
+export function packedRotary({ editor, shared, attention }: Layer): PackedRotary {
   const { rotary } = attention;
   assert(rotary, 'rotate-late in a layer that does not rotate');
   const { source } = rotary;
@@ -15,20 +20,38 @@ export function packedRotary({ editor, shared, attention }: Layer): { rotary: Ro
   const axes_ABMxT = shared.once('packed axes', () =>
     editor.add('Transpose', [PACKED_POSITIONS], 'packed_axes_ABMxT', { attributes: { perm: [2, 0, 1] } }),
   );
-  const [cosTable, sinTable] = [rotary.cosTable, rotary.sinTable].map((table) => copied(editor, shared, table, source.input, axes_ABMxT));
-  assert(cosTable && sinTable, 'two tables');
+  const { cosTable, sinTable } = tablesAt(editor, shared, rotary, axes_ABMxT, 'packed');
   return { rotary: { ...rotary, cosTable, sinTable }, positions: packedRows(editor, shared) };
 }
 
+/**
+ * The rotary tables as they would be at other positions: what makes them of the graph's own positions is copied.
+ *
+ * @param positions [A, B', N']; the tables get B'·N' rows
+ * @param copy prefix of the copies' names; one for each `positions`
+ */
+export function tablesAt(
+  editor: GraphEditor,
+  shared: Shared,
+  { cosTable, sinTable, source }: Rotary,
+  positions: string,
+  copy: string,
+): { cosTable: string; sinTable: string } {
+  assert(source, 'tables that are not computed from positions');
+  const [cos, sin] = [cosTable, sinTable].map((table) => copied(editor, shared, table, source.input, positions, copy));
+  assert(cos && sin, 'two tables');
+  return { cosTable: cos, sinTable: sin };
+}
+
 /** `value` as it would be if the graph input `from` were `to`. What does not depend on it is shared. */
-function copied(editor: GraphEditor, shared: Shared, value: string, from: string, to: string): string {
+function copied(editor: GraphEditor, shared: Shared, value: string, from: string, to: string, prefix: string): string {
   if (value === from) return to;
   const node = editor.producer(value);
   if (!node) return value;
-  return shared.once(`packed ${value}`, () => {
-    const inputs = (node.input ?? []).map((input) => copied(editor, shared, input, from, to));
+  return shared.once(`${prefix} ${value}`, () => {
+    const inputs = (node.input ?? []).map((input) => copied(editor, shared, input, from, to, prefix));
     if (inputs.every((input, i) => input === node.input?.[i])) return value;
-    const copy = editor.fresh(`packed/${value}`);
+    const copy = editor.fresh(`${prefix}/${value}`);
     const made = editor.append(node.opType ?? '', inputs, [copy], node.domain ? { domain: node.domain } : {});
     if (node.attribute?.length) made.attribute = node.attribute;
     return copy;
@@ -36,10 +59,13 @@ function copied(editor: GraphEditor, shared: Shared, value: string, from: string
 }
 
 /** 0, 1, 2, .. over all packed tokens, [B·M, T]: their rows in tables of their own. */
-function packedRows(editor: GraphEditor, shared: Shared): string {
-  return shared.once('packed rows', () => {
-    const size = editor.add('Size', [PACKED_SLOTS], 'num_packed_of_batch');
-    const rows = editor.add('Range', [editor.ints(0), size, editor.ints(1)], 'packed_rows');
-    return editor.add('Reshape', [rows, shared.shape(shared.segmentsOfBatch(), -1)], 'packed_rows_BMxT');
-  });
+export function packedRows(editor: GraphEditor, shared: Shared): string {
+  return shared.once('packed rows', () => rowsOf(editor, shared, PACKED_SLOTS, 'packed'));
+}
+
+/** 0, 1, 2, .. over all elements of `value`, whose first dimensions are B and, perhaps only in effect, M: [B·M, the rest]. */
+export function rowsOf(editor: GraphEditor, shared: Shared, value: string, name: string): string {
+  const size = editor.add('Size', [value], `num_${name}_of_batch`);
+  const rows = editor.add('Range', [editor.ints(0), size, editor.ints(1)], `${name}_rows`);
+  return editor.add('Reshape', [rows, shared.shape(shared.segmentsOfBatch(), -1)], `${name}_rows_BMxT`);
 }

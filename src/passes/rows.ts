@@ -2,6 +2,7 @@
 import { newRowsName, rawKeysName } from '../contract.ts';
 import { assert } from '../errors.ts';
 import { DataType } from '../onnx/index.ts';
+import { packsRawKeys } from '../shape.ts';
 import type { Layer } from './attention.ts';
 import { rotate } from './rotary.ts';
 
@@ -31,7 +32,7 @@ export function projectRows(layer: Layer): Rows {
 
   const { rotary } = attention;
   if (rotary) {
-    if (packing.rotary === 'rotate-late') key_BHkvND = handOut(layer, key_BHkvND, rawKeysName(index), DataType.FLOAT);
+    if (packsRawKeys(packing.rotary)) key_BHkvND = handOut(layer, key_BHkvND, rawKeysName(index), DataType.FLOAT);
     const positions = rotary.positions || shared.maskPositions();
     const size = { headDim, type: layer.type };
     query_BHND = rotate(editor, query_BHND, positions, rotary, { ...size, numHeads }, `${prefix}query_BHND`);

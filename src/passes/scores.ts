@@ -1,31 +1,36 @@
 /**
  * Scores of one layer, [B, Hkv, R, C], in two spellings: with ONNX Runtime's FusedMatMul, and with ONNX's own operators.
  *
- * Neither ever transposes codes, bases, keys or the window: FusedMatMul reads them transposed, and the plain spelling turns the products
- * round (keys · queryᵀ), so that only scores and queries, which are small, are transposed.
+ * Neither ever transposes codes, keys or the window, nor, but for `m-rope` in the plain one, bases: FusedMatMul reads them transposed, and the plain spelling
+ * turns the products round (keys · queryᵀ), so that only scores and queries, which are small, are transposed.
  */
 import { float } from '../onnx/index.ts';
 import type { Layer } from './attention.ts';
-import { packedRotary } from './packed-rotary.ts';
+import { orderedRotary } from './axis-places.ts';
+import { byAxis, scoreByAxes } from './m-rope.ts';
+import { type PackedRotary, packedRotary } from './packed-rotary.ts';
 import { rotate } from './rotary.ts';
 import type { Rows } from './rows.ts';
+import { scoreCodes } from './unpack.ts';
 
 /** For the CPU and wasm. */
 export function scoreFused(layer: Layer, rows: Rows): string {
   const { shared, attention } = layer;
-  const { numHeads, numKvHeads, headDim } = attention.shape;
+  const { numKvHeads, headDim } = attention.shape;
   const attributes = { alpha: float(productScale(layer)), transB: 1 };
   const query_BHkvRD = rowsByKvHead(layer, rows.query_BHND);
   const query_B1HkvRD = layer.add('Reshape', [rows.query_BHND, shared.shape(0, 1, numKvHeads, -1, headDim)], 'query_B1HkvRD');
 
   let packed_BHkvRMxT: string;
   if (layer.packing.rotary === 'rotate-late') {
-    const scores_BMHkvRT = layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer)], 'scores_packed_BMHkvRT', attributes);
-    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
+    packed_BHkvRMxT = scoreLateFused(layer, query_B1HkvRD, packedRotary(layer));
+  } else if (layer.packing.rotary === 'm-rope') {
+    const ordered_BHND = byAxis(layer, rows.query_BHND, 'query_ordered_BHND');
+    const ordered_B1HkvRD = layer.add('Reshape', [ordered_BHND, shared.shape(0, 1, numKvHeads, -1, headDim)], 'query_ordered_B1HkvRD');
+    const turned = orderedRotary(layer);
+    packed_BHkvRMxT = scoreByAxes(layer, ordered_BHND, productScale(layer), (within) => scoreLateFused(within, ordered_B1HkvRD, turned));
   } else {
-    const latent_BMHkvRr = layer.contrib('FusedMatMul', [query_B1HkvRD, layer.basis('key')], 'query_latent_BMHkvRr', attributes);
-    const latent_BMHRr = layer.add('Reshape', [latent_BMHkvRr, shared.shape(0, 0, shared.timesNew(numHeads), -1)], 'query_latent_BMHRr');
-    const scores_BMHRT = layer.contrib('FusedMatMul', [latent_BMHRr, layer.codes('key')], 'scores_packed_BMHRT', { transB: 1 });
+    const scores_BMHRT = scoreCodes(layer, query_B1HkvRD, rows.query_BHND, productScale(layer));
     packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHRT], 'scores_packed_BHRMT', { perm: [0, 2, 1, 3] }));
   }
   const window_BHkvRS = layer.contrib('FusedMatMul', [query_BHkvRD, layer.window('key')], 'scores_window_BHkvRS', attributes);
@@ -43,8 +48,13 @@ export function scorePlain(layer: Layer, rows: Rows): string {
 
   let packed_BHkvRMxT: string;
   if (layer.packing.rotary === 'rotate-late') {
-    const scores_BMHkvTR = layer.add('MatMul', [turnedKeys(layer), query_B1HkvDR], 'scores_packed_BMHkvTR');
-    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] }));
+    packed_BHkvRMxT = scoreLatePlain(layer, query_B1HkvDR, packedRotary(layer));
+  } else if (layer.packing.rotary === 'm-rope') {
+    const ordered_BHND = byAxis(layer, scaled_BHND, 'query_ordered_BHND');
+    const ordered_BHkvDR = layer.add('Transpose', [rowsByKvHead(layer, ordered_BHND)], 'query_ordered_BHkvDR', { perm: [0, 1, 3, 2] });
+    const ordered_B1HkvDR = layer.add('Unsqueeze', [ordered_BHkvDR, editor.ints([1])], 'query_ordered_B1HkvDR');
+    const turned = orderedRotary(layer);
+    packed_BHkvRMxT = scoreByAxes(layer, ordered_BHND, 1, (within) => scoreLatePlain(within, ordered_B1HkvDR, turned));
   } else {
     const latent_BMHkvrR = layer.add('MatMul', [layer.basis('key'), query_B1HkvDR], 'query_latent_BMHkvrR');
     const latent_BMrHkvR = layer.add('Transpose', [latent_BMHkvrR], 'query_latent_BMrHkvR', { perm: [0, 1, 3, 2, 4] });
@@ -58,6 +68,18 @@ export function scorePlain(layer: Layer, rows: Rows): string {
   const dense_BHkvCR = layer.add('Concat', [window_BHkvSR, new_BHkvNR], 'scores_dense_BHkvCR', { axis: 2 });
   const dense_BHkvRC = layer.add('Transpose', [dense_BHkvCR], 'scores_dense_BHkvRC', { perm: [0, 1, 3, 2] });
   return layer.add('Concat', [packed_BHkvRMxT, dense_BHkvRC], 'scores_BHkvRC', { axis: -1 });
+}
+
+function scoreLateFused(layer: Layer, query_B1HkvRD: string, turned: PackedRotary): string {
+  const attributes = { alpha: float(productScale(layer)), transB: 1 };
+  const scores_BMHkvRT = layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer, turned)], 'scores_packed_BMHkvRT', attributes);
+  return joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
+}
+
+/** The query is scaled. */
+function scoreLatePlain(layer: Layer, query_B1HkvDR: string, turned: PackedRotary): string {
+  const scores_BMHkvTR = layer.add('MatMul', [turnedKeys(layer, turned), query_B1HkvDR], 'scores_packed_BMHkvTR');
+  return joinSegments(layer, layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] }));
 }
 
 /** What a product of query and key is multiplied by; a softcap's division is taken along. */
@@ -81,16 +103,15 @@ function joinSegments(layer: Layer, scores: string): string {
 }
 
 /** Packed keys of this layer, rebuilt for a moment and turned to their positions: [B, M, Hkv, T, D]. */
-function turnedKeys(layer: Layer): string {
+function turnedKeys(layer: Layer, { rotary, positions }: PackedRotary): string {
   const { editor, shared, attention } = layer;
   const { numKvHeads, headDim } = attention.shape;
-  const { rotary, positions } = packedRotary(layer);
   const codes_BM1Tr = layer.add('Unsqueeze', [layer.codes('key'), editor.ints([2])], 'key_codes_BM1Tr');
   const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, layer.basis('key')], 'keys_unturned_BMHkvTD');
   const numRows = shared.segmentsOfBatch();
   const keys_BMxHkvTD = layer.add('Reshape', [keys_BMHkvTD, shared.shape(numRows, numKvHeads, -1, headDim)], 'keys_unturned_BMxHkvTD');
   const size = { numHeads: numKvHeads, headDim, type: layer.type };
-  const wanted = `packed_attention.${attention.shape.index}/keys_BMxHkvTD`;
+  const wanted = layer.named('keys_BMxHkvTD');
   const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, positions, rotary, size, wanted);
   return layer.add('Reshape', [turned_BMxHkvTD, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, headDim)], 'keys_BMHkvTD');
 }

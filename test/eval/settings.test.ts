@@ -35,7 +35,7 @@ test.each([
   ['packed:8,rank=4', 'rank is given twice'],
   ['packed:0', "packed:rank takes a whole number >= 1; got '0'"],
   ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
-  ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, post-rope; got 'late'"],
+  ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
   ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
   ['half-resolution:2', "cache setting 'half-resolution' takes no options"],

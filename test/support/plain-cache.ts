@@ -4,9 +4,12 @@
  */
 import * as ort from 'onnxruntime-node';
 import {
+  axisName,
   basisName,
   codesName,
+  MOST_NEW,
   newRowsName,
+  PACKED_ORDER,
   PACKED_POSITIONS,
   PACKED_SLOTS,
   PRESENT_POSITIONS,
@@ -15,7 +18,7 @@ import {
   windowName,
 } from '../../src/contract.ts';
 import { DataType, floatTensor } from '../../src/onnx/index.ts';
-import type { BasisType, CodeType, ModelShape, RotaryMode } from '../../src/shape.ts';
+import { type BasisType, type CodeType, type ModelShape, packsRawKeys, type RotaryMode } from '../../src/shape.ts';
 import { floats, numbers } from './run.ts';
 
 export interface DealOptions {
@@ -28,6 +31,8 @@ export interface DealOptions {
   readonly maxSegments?: number;
   /** Deals everything to the window (`dense`) or everything to segments (`packed`); default: at random. */
   readonly deal?: 'dense' | 'packed';
+  /** In `m-rope`: whether every step scores by axes, or none does; default: at random. */
+  readonly byAxes?: boolean;
 }
 
 interface Token {
@@ -57,7 +62,7 @@ export class PlainCache {
 
   /** Takes the new rows of a step whose first new slot was `firstSlot`. */
   append(results: ort.InferenceSession.ReturnType, firstSlot: number): void {
-    const late = this.#options.rotary === 'rotate-late';
+    const late = packsRawKeys(this.#options.rotary);
     const numNew = results[newRowsName(this.#shape.layers[0]?.index ?? 0, 'key')]?.dims[2] ?? 0;
     const all = this.#shape.layers.map(({ index }) => ({
       key: numbers(results[newRowsName(index, 'key')]),
@@ -110,12 +115,13 @@ export class PlainCache {
       packedList.map((token) => token?.slot ?? -1),
       [batch, slotsPerRow * segmentSize],
     );
-    if (rotary === 'rotate-late') {
+    if (packsRawKeys(rotary)) {
       const axes = this.#shape.positionAxes ?? 1;
       feeds[PACKED_POSITIONS] = int64(
         packedList.flatMap((token) => token?.position ?? new Array<number>(axes).fill(0)),
         [batch, slotsPerRow * segmentSize, ...(axes > 1 ? [axes] : [])],
       );
+      if (rotary === 'm-rope') Object.assign(feeds, this.#axisFeeds(packed, segmentSize, axes));
     }
 
     const windowType = this.#shape.windowType === 'float16' ? DataType.FLOAT16 : DataType.FLOAT;
@@ -141,10 +147,12 @@ export class PlainCache {
         for (const [place, segment] of packed.flat().entries()) {
           if (rank === 0) continue;
           const { v, basis: columns } = this.#reflection(numKvHeads, headDim, rank);
-          basis.set(columns, place * width * rank);
+          const order = (side === 'key' && rotary === 'm-rope' && this.#shape.axisColumns?.flat()) || undefined;
+          const ordered = order ? columns.map((_, i) => columns[i - (i % headDim) + (order[i % headDim] as number)] as number) : columns;
+          basis.set(ordered, place * width * rank);
           for (const [t, token] of segment.entries()) {
             if (!token) continue;
-            const keys = rotary === 'rotate-late' ? token.rawKeys : token.keys;
+            const keys = packsRawKeys(rotary) ? token.rawKeys : token.keys;
             const row = (side === 'key' ? keys : token.values)[l] as Float32Array;
             const dot = row.reduce((sum, x, w) => sum + x * (v[w] as number), 0);
             codes.set(
@@ -157,6 +165,64 @@ export class PlainCache {
         feeds[basisName(index, side)] = asType(this.#options.basis ?? 'float32', basis, [batch, slotsPerRow, numKvHeads, rank, headDim]);
       }
     }
+    return feeds;
+  }
+
+  /** Where packed tokens stand on each axis: each segment's places in any order, lines and columns cut into rows of any width. */
+  #axisFeeds(
+    packed: readonly (readonly (readonly (Token | undefined)[])[])[],
+    segmentSize: number,
+    axes: number,
+  ): Record<string, ort.Tensor> {
+    const [batch, perRow] = [packed.length, packed[0]?.length ?? 0];
+    const segments = packed.flat();
+    const all = segments.flat();
+    const places = Array.from({ length: axes }, (_, axis) =>
+      segments.map((segment) => [...new Set(segment.flatMap((token) => (token ? [token.position[axis] as number] : [])))]),
+    );
+    const longest = places.map((lists) => Math.max(0, ...lists.map((list) => list.length)));
+    const placeOf = (t: number, axis: number): number => {
+      const segment = Math.floor(t / segmentSize);
+      return (
+        segment * (longest[axis] as number) +
+        ((places[axis] as number[][])[segment] as number[]).indexOf((all[t] as Token).position[axis] as number)
+      );
+    };
+    const feeds: Record<string, ort.Tensor> = {};
+    const order: number[][] = [];
+    for (const [name, own] of [
+      ['line', longest.map((_, axis) => axis).slice(0, -1)],
+      ['column', [axes - 1]],
+    ] as const) {
+      const width = all.some(Boolean) ? 1 + Math.floor(this.#below(4)) : 0;
+      const rows = new Map<string, number[]>();
+      for (const t of all.keys()) {
+        if (!all[t]) continue;
+        const at = own.map((axis) => placeOf(t, axis)).join();
+        const n = [...rows.keys()].filter((key) => key.startsWith(`${at} `)).length;
+        const open = rows.get(`${at} ${n - 1}`);
+        if (open && open.length < width) open.push(t);
+        else rows.set(`${at} ${n}`, [t]);
+      }
+      const list = [...rows.values()];
+      const tokens = list.flatMap((row) => Array.from({ length: width }, (_, i) => row[i] ?? 0));
+      feeds[`packed.${name}_places`] = int32(
+        own.flatMap((axis) => list.map((row) => placeOf(row[0] as number, axis))),
+        [own.length, list.length],
+      );
+      feeds[`packed.${name}_tokens`] = int32(tokens, [list.length, width]);
+      // Token 0 also pads rows; a row of its own has it first.
+      order.push(
+        [...all.keys()].map((t) =>
+          all[t] ? list.findIndex((row) => row.includes(t)) * width + (list.find((row) => row.includes(t))?.indexOf(t) ?? 0) : 0,
+        ),
+      );
+    }
+    for (const [axis, lists] of places.entries())
+      feeds[axisName(axis)] = int64(lists.flatMap((list) => padded(list, longest[axis] as number).map((p) => p ?? 0)), [batch, perRow, longest[axis] as number]); // biome-ignore format: a list
+    feeds[PACKED_ORDER] = int32(order.flat(), [2, all.length]);
+    const { byAxes = this.#below(2) < 1 } = this.#options;
+    feeds[MOST_NEW] = int64([byAxes && all.some(Boolean) ? 1000 : 0], [1]);
     return feeds;
   }
 
@@ -199,6 +265,10 @@ function padded<T>(list: readonly (T | undefined)[], length: number): (T | undef
 
 function int64(values: readonly number[], dims: readonly number[]): ort.Tensor {
   return new ort.Tensor('int64', BigInt64Array.from(values.map(BigInt)), dims);
+}
+
+function int32(values: readonly number[], dims: readonly number[]): ort.Tensor {
+  return new ort.Tensor('int32', Int32Array.from(values), dims);
 }
 
 function asType(type: CodeType | BasisType, values: Float32Array, dims: readonly number[]): ort.Tensor {
