@@ -16,38 +16,75 @@ export interface Turning {
   readonly numTurned: number;
 }
 
-/** Means over tokens of products of the columns' cosines and sines, each [D, D]; a column that is not turned has the angle 0. */
-export interface MeanTurns {
-  readonly turning: Turning;
-  readonly cosCos: Float64Array;
-  readonly cosSin: Float64Array;
-  readonly sinSin: Float64Array;
-}
+/** Where keys stand: the mean over tokens of products of their columns' cosines and sines. */
+export class MeanTurns {
+  readonly #headDim: number;
+  readonly #turning: Turning;
+  /** Sums over tokens, each [D, D]; a column that is not turned has the angle 0. */
+  readonly #cosCos: Float64Array;
+  readonly #cosSin: Float64Array;
+  readonly #sinSin: Float64Array;
+  #numTokens = 0;
 
-/**
- * Angles are read off the keys themselves, all heads together, whatever tables turned them.
- *
- * @param raw keys before rotary embedding, [T, Hkv·D]
- * @param turned the same keys after it
- */
-export function meanTurns(raw: Float32Array, turned: Float32Array, numTokens: number, headDim: number, turning: Turning): MeanTurns {
-  assert(numTokens > 0 && raw.length === turned.length, `${raw.length} and ${turned.length} numbers of keys of ${numTokens} tokens`);
-  const size = headDim * headDim;
-  const means: MeanTurns = { turning, cosCos: new Float64Array(size), cosSin: new Float64Array(size), sinSin: new Float64Array(size) };
-  const width = raw.length / numTokens;
-  for (let t = 0; t < numTokens; t++) {
-    const [cos, sin] = anglesOf(raw.subarray(t * width, (t + 1) * width), turned.subarray(t * width, (t + 1) * width), headDim, turning);
+  constructor(headDim: number, turning: Turning) {
+    [this.#headDim, this.#turning] = [headDim, turning];
+    [this.#cosCos, this.#cosSin, this.#sinSin] = [0, 0, 0].map(() => new Float64Array(headDim * headDim)) as [
+      Float64Array,
+      Float64Array,
+      Float64Array,
+    ];
+  }
+
+  /**
+   * Angles are read off a token's keys themselves, all heads together, whatever tables turned them.
+   *
+   * @param raw keys before rotary embedding, [Hkv·D]
+   * @param turned the same keys after it
+   */
+  add(raw: Float32Array, turned: Float32Array): void {
+    const [headDim, cosCos, cosSin, sinSin] = [this.#headDim, this.#cosCos, this.#cosSin, this.#sinSin];
+    const [cos, sin] = anglesOf(raw, turned, headDim, this.#turning);
     for (let i = 0; i < headDim; i++) {
-      const [ci, si] = [(cos[i] as number) / numTokens, (sin[i] as number) / numTokens];
+      const [ci, si] = [cos[i] as number, sin[i] as number];
       for (let j = 0; j < headDim; j++) {
         const at = i * headDim + j;
-        means.cosCos[at] = (means.cosCos[at] as number) + ci * (cos[j] as number);
-        means.cosSin[at] = (means.cosSin[at] as number) + ci * (sin[j] as number);
-        means.sinSin[at] = (means.sinSin[at] as number) + si * (sin[j] as number);
+        cosCos[at] = (cosCos[at] as number) + ci * (cos[j] as number);
+        cosSin[at] = (cosSin[at] as number) + ci * (sin[j] as number);
+        sinSin[at] = (sinSin[at] as number) + si * (sin[j] as number);
       }
     }
+    this.#numTokens++;
   }
-  return means;
+
+  /**
+   * The mean of R_sᵀ·C·R_s for each head, [Hkv, D, D].
+   *
+   * @param moment C, [Hkv, D, D], of queries after rotary embedding
+   */
+  turnedBack(moment: ArrayLike<number>): Float64Array {
+    assert(this.#numTokens > 0, 'no keys to turn moments back to');
+    const [headDim, cosCos, cosSin, sinSin] = [this.#headDim, this.#cosCos, this.#cosSin, this.#sinSin];
+    const out = new Float64Array(moment.length);
+    const partner = Array.from({ length: headDim }, (_, i) => partnerOf(i, this.#turning));
+    // Column i of R_s is cos at i and ±sin at its partner: + for the first of a pair, - for the second.
+    const sign = partner.map((other, i) => Math.sign(other - i));
+    for (let head = 0; head < moment.length; head += headDim * headDim) {
+      const c = (i: number, j: number): number => moment[head + i * headDim + j] as number;
+      for (let i = 0; i < headDim; i++) {
+        const [pi, si] = [partner[i] as number, sign[i] as number];
+        for (let j = 0; j < headDim; j++) {
+          const [pj, sj, at] = [partner[j] as number, sign[j] as number, i * headDim + j];
+          const sum =
+            (cosCos[at] as number) * c(i, j) +
+            sj * (cosSin[at] as number) * c(i, pj) +
+            si * (cosSin[j * headDim + i] as number) * c(pi, j) +
+            si * sj * (sinSin[at] as number) * c(pi, pj);
+          out[head + at] = sum / this.#numTokens;
+        }
+      }
+    }
+    return out;
+  }
 }
 
 /** Cosine and sine of each column's angle for one token, [D] each. A pair of zeros says nothing, and counts as not turned. */
@@ -73,32 +110,4 @@ function partnerOf(i: number, { interleaved, numTurned }: Turning): number {
   if (i >= numTurned) return i;
   if (interleaved) return i ^ 1;
   return (i + numTurned / 2) % numTurned;
-}
-
-/**
- * The mean of R_sᵀ·C·R_s for each head, [Hkv, D, D].
- *
- * @param moment C, [Hkv, D, D], of queries after rotary embedding
- */
-export function turnedBack(moment: ArrayLike<number>, headDim: number, { turning, cosCos, cosSin, sinSin }: MeanTurns): Float32Array {
-  const size = headDim * headDim;
-  const out = new Float32Array(moment.length);
-  const partner = Array.from({ length: headDim }, (_, i) => partnerOf(i, turning));
-  // Column i of R_s is cos at i and ±sin at its partner: + for the first of a pair, - for the second.
-  const sign = partner.map((other, i) => Math.sign(other - i));
-  for (let head = 0; head < moment.length; head += size) {
-    const c = (i: number, j: number): number => moment[head + i * headDim + j] as number;
-    for (let i = 0; i < headDim; i++) {
-      const [pi, si] = [partner[i] as number, sign[i] as number];
-      for (let j = 0; j < headDim; j++) {
-        const [pj, sj, at] = [partner[j] as number, sign[j] as number, i * headDim + j];
-        out[head + at] =
-          (cosCos[at] as number) * c(i, j) +
-          sj * (cosSin[at] as number) * c(i, pj) +
-          si * (cosSin[j * headDim + i] as number) * c(pi, j) +
-          si * sj * (sinSin[at] as number) * c(pi, pj);
-      }
-    }
-  }
-  return out;
 }

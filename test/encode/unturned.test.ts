@@ -1,6 +1,6 @@
 /** Turned-back moments against what they stand for: the squared errors of scores, query by query and token by token. */
 import { describe, expect, it } from 'vitest';
-import { meanTurns, type Turning, turnedBack } from '../../src/encode/unturned.ts';
+import { MeanTurns, type Turning } from '../../src/encode/unturned.ts';
 import { gaussian } from './matrices.ts';
 
 const [NUM_HEADS, HEAD_DIM, NUM_TOKENS, NUM_QUERIES] = [2, 8, 9, 11];
@@ -38,6 +38,13 @@ function momentOf(queries: Float32Array): Float32Array {
   return out;
 }
 
+function meanTurns(raw: Float32Array, turned: Float32Array, numTokens: number, turning: Turning): MeanTurns {
+  const turns = new MeanTurns(HEAD_DIM, turning);
+  const width = raw.length / numTokens;
+  for (let at = 0; at < raw.length; at += width) turns.add(raw.subarray(at, at + width), turned.subarray(at, at + width));
+  return turns;
+}
+
 const LAYOUTS: readonly [string, Turning][] = [
   ['halves', { interleaved: false, numTurned: HEAD_DIM }],
   ['neighbours', { interleaved: true, numTurned: HEAD_DIM }],
@@ -53,8 +60,7 @@ describe.each(LAYOUTS)('pairs of %s', (_, turning) => {
     Array.from({ length: NUM_QUERIES }, (_, n) => 40 + n),
     turning,
   );
-  const means = meanTurns(raw, turn(raw, positions, turning), NUM_TOKENS, HEAD_DIM, turning);
-  const moment = turnedBack(momentOf(queries), HEAD_DIM, means);
+  const moment = meanTurns(raw, turn(raw, positions, turning), NUM_TOKENS, turning).turnedBack(momentOf(queries));
 
   it('weigh an error before rotary embedding by what it does to scores behind it', () => {
     for (const seed of [5, 6, 7]) {
@@ -83,23 +89,17 @@ describe.each(LAYOUTS)('pairs of %s', (_, turning) => {
   });
 
   it('do not change with tables that stretch', () => {
-    const stretched = meanTurns(
-      raw,
-      turn(raw, positions, turning, turning.numTurned === HEAD_DIM ? 1.3 : 1),
-      NUM_TOKENS,
-      HEAD_DIM,
-      turning,
-    );
-    const other = turnedBack(momentOf(queries), HEAD_DIM, stretched);
+    const stretched = meanTurns(raw, turn(raw, positions, turning, turning.numTurned === HEAD_DIM ? 1.3 : 1), NUM_TOKENS, turning);
+    const other = stretched.turnedBack(momentOf(queries));
     expect(Math.max(...other.map((value, i) => Math.abs(value - (moment[i] as number))))).toBeLessThan(1e-3);
   });
 
   it('come out the same whichever way a pair points, once every angle was met', () => {
     const everywhere = Array.from({ length: 4000 }, (_, t) => t * 100);
     const many = gaussian(everywhere.length * HEAD_DIM, 3);
-    const all = meanTurns(many, turn(many, everywhere, turning), everywhere.length, HEAD_DIM, turning);
+    const all = meanTurns(many, turn(many, everywhere, turning), everywhere.length, turning);
     const [i, j] = turning.interleaved ? [0, 1] : [0, turning.numTurned / 2];
-    const met = turnedBack(momentOf(queries), HEAD_DIM, all);
+    const met = all.turnedBack(momentOf(queries));
     const [xx, yy, xy] = [met[i * HEAD_DIM + i], met[j * HEAD_DIM + j], met[i * HEAD_DIM + j]] as [number, number, number];
     expect(xx / yy).toBeCloseTo(1, 1);
     expect(xy / xx).toBeCloseTo(0, 1);
