@@ -123,7 +123,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   /**
    * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
    *
-   * @param length tokens to keep; default: up to and with the last packed image
+   * @param length tokens to keep; default: up to and with the last image that is packed or lost tokens
    * @throws {AttentionPackError} if that would cut into a packed image, or a call is using the cache
    */
   crop(length: number = this.#store.packedEnd): void {

@@ -26,6 +26,8 @@ export interface WatchedRun {
 /** Tokens of one sequence that a rule is about, held ones only; all in slot order. */
 export interface Candidates {
   readonly sequence: number;
+  /** Slot of the sequence's first token. */
+  readonly firstSlot: number;
   /** Slots of those that may go, and how many more of the same class must stay. */
   readonly free: readonly number[];
   readonly numProtected: number;
@@ -91,13 +93,14 @@ export class Eviction {
   }
 
   /** Slots of those that go by `rule`, in slot order; none where few enough are held. */
-  choose({ sequence, free, numProtected, numSeen }: Candidates, rule: ResolvedEviction): number[] {
+  choose({ sequence, firstSlot, free, numProtected, numSeen }: Candidates, rule: ResolvedEviction): number[] {
     const keep = rule.keep < 1 ? Math.round(rule.keep * numSeen) : rule.keep;
     const numGone = Math.min(free.length, free.length + numProtected - keep);
     if (numGone <= 0) return [];
     const numbers = (row: Float32Array | undefined): Float32Array => Float32Array.from(free, (slot) => row?.[slot] ?? 0);
     const facts = {
       slots: free,
+      firstSlot,
       mass: numbers(this.#importance?.of(0, sequence)),
       keyNorms: numbers(this.#keyNorms?.row(0, sequence)),
     };

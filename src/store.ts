@@ -95,9 +95,10 @@ export class CacheStore {
     return this.#segments.reduce((sum, segment) => sum + segment.images, 0);
   }
 
-  /** One past the last packed slot, over all sequences; 0 while nothing is packed. */
+  /** One past the last image that is not whole in the window, being packed or evicted, over all sequences; 0 while there is none. */
   get packedEnd(): number {
-    return this.#segments.reduce((end, segment) => Math.max(end, segment.end), 0);
+    const isWhole = ({ sequence, start, end }: SeenImage): boolean => this.#window?.rowsIn(sequence, start, end).length === end - start;
+    return this.#images.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
   }
 
   /** Milliseconds spent packing so far. */
@@ -315,12 +316,13 @@ export class CacheStore {
         !open.some((image) => within(image, slot)) && (rule.of === 'all' || images.some((image) => within(image, slot)));
       const held = this.#heldSlots(sequence).filter(isOf);
       const seen = this.#tokens?.mask(sequence) ?? new Uint8Array(0);
-      const [first, last] = [this.#firstSlot(sequence, []) + rule.sink, this.numSlots - rule.recent];
+      const firstSlot = this.#firstSlot(sequence, []);
+      const [first, last] = [firstSlot + rule.sink, this.numSlots - rule.recent];
       const mayGo = (slot: number): boolean =>
         slot >= first && slot < last && (!only || only.some((span) => span.sequence === sequence && within(span, slot)));
       const free = held.filter(mayGo);
       const numSeen = seen.reduce((sum, visible, slot) => sum + (visible && isOf(slot) ? 1 : 0), 0);
-      return new Set(eviction.choose({ sequence, free, numProtected: held.length - free.length, numSeen }, rule));
+      return new Set(eviction.choose({ sequence, firstSlot, free, numProtected: held.length - free.length, numSeen }, rule));
     });
     return this.#remove(gone);
   }

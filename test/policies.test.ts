@@ -7,6 +7,7 @@ for (const name of POLICY_NAMES) describePolicy(name);
 
 const facts = (mass: readonly number[], keyNorms: readonly number[] = mass): TokenFacts => ({
   slots: mass.map((_, i) => 10 + i),
+  firstSlot: 0,
   mass: Float32Array.from(mass),
   keyNorms: Float32Array.from(keyNorms),
 });

@@ -20,6 +20,8 @@ export interface MassWatch {
 /** What is known of those tokens of one sequence that may go, in the order of their slots. Arrays hold one number for each of them. */
 export interface TokenFacts {
   readonly slots: readonly number[];
+  /** Slot of the sequence's first token; the padding before it depends on the batch. */
+  readonly firstSlot: number;
   /** Attention, as the policy's {@link Watch} says; of no use to others. */
   readonly mass: Float32Array;
   /** L2 norms of keys, mean over layers and key heads; only where watched. */

@@ -11,6 +11,7 @@ const facts: fc.Arbitrary<TokenFacts> = fc
   .map((tokens) => tokens.sort((a, b) => a.slot - b.slot))
   .map((tokens) => ({
     slots: tokens.map(({ slot }) => slot),
+    firstSlot: 0,
     mass: Float32Array.from(tokens, ({ mass }) => mass / 4),
     keyNorms: Float32Array.from(tokens, ({ norm }) => 1 + norm),
   }));
