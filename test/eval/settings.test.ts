@@ -24,12 +24,26 @@ test('one setting has one name, however it was written', () => {
     expect(parseSetting(name).name).toBe(name);
 });
 
+test('evicting goes with packing, or alone', () => {
+  expect(parseSetting('packed:keep=.25,evict=snapkv,rank=16,evict-when=packing')).toEqual({
+    kind: 'packed',
+    name: 'packed:16,evict=snapkv,keep=0.25,evict-when=packing',
+    options: { rank: 16, evict: { policy: 'snapkv', keep: 0.25, when: 'packing' } },
+  });
+  expect(parseSetting('evict:random,keep=40,evict-seed=3')).toEqual({
+    kind: 'packed',
+    name: 'evict:random,keep=40,evict-seed=3',
+    options: { window: 'float16', rotary: 'post-rope', recent: 2 ** 30, evict: { policy: 'random', keep: 40, seed: 3 } },
+  });
+  expect(named('evict:h2o,keep=0.5,packed:evict=h2o,keep=0.5')).toEqual(['dense', 'evict:h2o,keep=0.5', 'packed:evict=h2o,keep=0.5']);
+});
+
 test('ranks of keys and of values may differ', () => {
   expect(parseSetting('packed:rank=64/32')).toMatchObject({ options: { rank: { keys: 64, values: 32 } } });
 });
 
 test.each([
-  ['packd:8', "'packd:8' is not a cache setting; use dense, dense-fp32, dense-fp16, half-resolution, int8, int4, packed"],
+  ['packd:8', "'packd:8' is not a cache setting; use dense, dense-fp32, dense-fp16, half-resolution, int8, int4, packed, evict"],
   ['', "'' is not a cache setting"],
   ['packed:size=8', "packed has no option 'size'; it has rank, rotary"],
   ['packed:8,rank=4', 'rank is given twice'],
@@ -38,6 +52,13 @@ test.each([
   ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
   ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
+  ['packed:8,evict=h2o', "'packed:8,evict=h2o': evict needs a policy and what to keep of it, such as evict=snapkv,keep=0.25"],
+  ['packed:evict-of=all', 'evict needs a policy and what to keep of it'],
+  ['evict', "'evict': evict takes a policy: h2o, snapkv"],
+  ['evict:h2o,keep=0', "evict:keep takes a share below 1 or a whole number >= 1; got '0'"],
+  ['evict:h2o,keep=1.5', "evict:keep takes a share below 1 or a whole number >= 1; got '1.5'"],
+  ['evict:oldest,keep=2', "evict:evict must be one of h2o, snapkv, streaming-llm, key-norm, fastv, importance, random; got 'oldest'"],
+  ['evict:h2o,keep=2,rank=3', "evict has no option 'rank'; it has evict, keep"],
   ['half-resolution:2', "cache setting 'half-resolution' takes no options"],
   ['packed:8,packed:rank=8', "cache setting 'packed:8' is given twice"],
 ])('%s is refused in one line', (text, message) => {
