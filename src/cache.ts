@@ -3,8 +3,16 @@ import { DynamicCache, Tensor } from '@huggingface/transformers';
 import { axisBytes, type Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
+import type { Split } from './encode/column-bits.ts';
 import { AttentionPackError } from './errors.ts';
-import { type CacheOptions, type EvictOptions, type ResolvedCacheOptions, resolveCacheOptions, resolveEviction } from './options.ts';
+import {
+  type Bases,
+  type CacheOptions,
+  type EvictOptions,
+  type ResolvedCacheOptions,
+  resolveCacheOptions,
+  resolveEviction,
+} from './options.ts';
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
 import { CacheStore } from './store.ts';
@@ -21,6 +29,8 @@ export interface CacheReport {
   readonly evictedTokens: number;
   readonly evictedImageTokens: number;
   readonly ranks: { readonly keys: number; readonly values: number };
+  /** Of each layer, how many columns have 8, 4 and 2 bits, where codes or bases are *mixed* and images are packed. Ranks are then the most columns a layer has. */
+  readonly columnBits?: readonly { readonly keys: Split; readonly values: Split }[];
   readonly rotary: RotaryMode;
   /** Bytes as held, by kind. */
   readonly bytes: Footprint;
@@ -32,6 +42,10 @@ export interface CacheReport {
   readonly visualCompression: number;
   /** Share of energy that packing left out, mean over layers and images. */
   readonly lostEnergy: LostEnergy;
+  /** What bases of keys are best at; see {@link CacheOptions.bases}. */
+  readonly bases: Bases;
+  /** Share of the keys' energy that packing left out, each direction weighed by how much queries ask for it, mean over layers and images; of *weighted* bases only. */
+  readonly weightedLostEnergy?: number;
   /** Milliseconds spent packing. */
   readonly compactMs: number;
 }
@@ -97,9 +111,11 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const perToken = denseTokenBytes(graph.shape);
     const denseFp16Bytes = perToken * store.numSlots * store.batch;
     const extents = store.extents();
-    const { ranks, batch, segments, segmentTokens, positionAxes = 1 } = extents;
+    const { sides, batch, segments, segmentTokens, positionAxes = 1 } = extents;
+    const splits = sides.flatMap(({ keys, values }) => (keys.split && values.split ? [{ keys: keys.split, values: values.split }] : []));
     const evicted = store.numEvicted();
-    const packedBytes = bytes.codes + bytes.bases + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
+    const packedBytes =
+      bytes.codes + bytes.bases + bytes.steps + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
     return {
       tokens: store.numSlots,
       sequences: store.batch,
@@ -108,14 +124,17 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
       evictedTokens: evicted.tokens,
       evictedImageTokens: evicted.imageTokens,
       ranks: store.packedSpans
-        ? { keys: Math.max(...ranks.map((rank) => rank.keys)), values: Math.max(...ranks.map((rank) => rank.values)) }
+        ? { keys: Math.max(...sides.map(({ keys }) => keys.rank)), values: Math.max(...sides.map(({ values }) => values.rank)) }
         : options.rank,
+      ...(splits.length === sides.length && { columnBits: splits }),
       rotary: graph.rotary,
       bytes,
       denseFp16Bytes,
       compression: bytes.total ? denseFp16Bytes / bytes.total : 0,
       visualCompression: store.packedSpans ? (perToken * store.packedTokens) / packedBytes : 0,
       lostEnergy: store.lostEnergy,
+      bases: options.bases ?? 'plain',
+      ...(store.weightedLostEnergy !== undefined && { weightedLostEnergy: store.weightedLostEnergy }),
       compactMs: store.compactMs,
     };
   }

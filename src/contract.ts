@@ -10,9 +10,12 @@
  * | `window.slots`                 | [B, S] int64        | slot of each window row; -1: unused                                 |
  * | `packed.slots`                 | [B, M·T] int64      | slot of each packed token; -1: padding                              |
  * | `packed.positions`             | [B, M·T] int64      | rotary positions, [B, M·T, A] on A axes; not in `post-rope`         |
- * | `packed.i.key_codes`           | [B, M, T, rk]       | float32, float16 or int8                                            |
- * | `packed.i.key_basis`           | [B, M, Hkv, rk, D]  | float32 or float16; key of token t, head h = codes[t] · basis[h]    |
- * | `packed.i.value_codes/_basis`  | likewise with rv    |                                                                     |
+ * | `packed.i.key_codes`           | [B, M, T, rk]       | float32, float16, int8, or *mixed*: uint8 [B, M, T, bytes]          |
+ * | `packed.i.key_basis`           | [B, M, Hkv, rk, D]  | likewise; *mixed*: uint8 [B, M, Hkv, rows of bytes, D]; key of token t, head h = codes[t] · basis[h] |
+ * | `packed.i.key_steps`           | [B, M, K, rk]       | where the types need them; see {@link stepRows}                      |
+ * | `packed.i.key_code_widths`     | [3] int64           | with *mixed* codes: bytes of columns of 8, 4 and 2 bits             |
+ * | `packed.i.key_basis_widths`    | [3] int64           | with a *mixed* basis: rows of bytes likewise                        |
+ * | `packed.i.value_..`            | likewise with rv    |                                                                     |
  * | `mass.queries`                 | [1] int64           | newest new tokens that count in `present_mass`; on request          |
  *
  * In `m-rope` also, by which tokens are scored axis by axis (see `cache/axis-tables.ts`; X places on an axis, K lines or columns of w tokens):
@@ -46,6 +49,8 @@
  * M = 0 never occurs: an empty packed part is M = 1, T = 0, r = 0. S = 0 is ordinary. On providers that cannot run empty tensors the
  * cache feeds one masked row instead.
  */
+import type { BasisType, CodeType } from './shape.ts';
+
 export const WINDOW_SLOTS = 'window.slots';
 export const PACKED_SLOTS = 'packed.slots';
 export const PACKED_POSITIONS = 'packed.positions';
@@ -62,9 +67,21 @@ export type Side = 'key' | 'value';
 
 export const windowName = (layer: number, side: Side): string => `past_key_values.${layer}.${side}`;
 export const codesName = (layer: number, side: Side): string => `packed.${layer}.${side}_codes`;
+export const stepsName = (layer: number, side: Side): string => `packed.${layer}.${side}_steps`;
+export const codeWidthsName = (layer: number, side: Side): string => `packed.${layer}.${side}_code_widths`;
+export const basisWidthsName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis_widths`;
 export const basisName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis`;
 export const axisName = (axis: number): string => `packed.axis.${axis}`;
 export const newRowsName = (layer: number, side: Side): string => `present_new.${layer}.${side}`;
 export const rawKeysName = (layer: number): string => `present_raw.${layer}.key`;
+/**
+ * K, the rows of `packed.i.key_steps`: what an integer basis row and the column of codes it is multiplied by are read times, then the basis rows' zeros if they are
+ * *mixed*, then the columns' zeros if those are. A key is Σ (code - zero) · step · (basis - zero). 0: all types carry their own scale, and there is no such input.
+ */
+export function stepRows(codes: CodeType, basis: BasisType): number {
+  const zeros = Number(codes === 'mixed') + Number(basis === 'mixed');
+  return zeros || basis === 'int8' ? 1 + zeros : 0;
+}
+
 export const massName = (layer: number): string => `present_mass.${layer}`;
 export const queryMomentName = (layer: number): string => `present_query_moment.${layer}`;

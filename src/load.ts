@@ -6,12 +6,13 @@ import { createEncoder, type Encoder } from './encode/factor.ts';
 import { RefusedGraphError } from './errors.ts';
 import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
-import { checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { checkBases, checkBits, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
 
-const CACHE_OPTIONS = ['rank', 'compactAt', 'basisPer', 'sink', 'recent', 'chunk', 'seed', 'evict'] as const;
-const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass'] as const;
+const CACHE_OPTIONS = ['rank', 'bits', 'spread', 'compactAt', 'basisPer', 'bases', 'sink', 'recent', 'chunk', 'seed', 'evict'] as const;
+const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass', 'queryMoments', 'moments'] as const;
 
 /**
  * Loads a model whose decoder attends to a packed cache. Use it like the model `from_pretrained` gives; `generate` packs the images of its
@@ -31,20 +32,25 @@ export async function packed<M extends PreTrainedModel>(
   options: PackedOptions & LoadOptions = {},
 ): Promise<M & PackedModel> {
   const cacheOptions = pickOptions(options, CACHE_OPTIONS);
-  const { mass = needsMass(cacheOptions.evict), ...others } = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
+  const { mass = needsMass(cacheOptions.evict), moments: named, ...others } = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
   const graphOptions = { ...others, mass };
   const loadOptions = dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]);
-  const { codes = 'float32', basis = 'float32' } = graphOptions;
+  const { codes = 'float32', basis = 'float32', queryMoments = false } = graphOptions;
+  const moments = momentsFile(idOrPath, named);
   const changed = await loadChanged(modelClass, idOrPath, loadOptions, (source, provider) => {
     const { model, shape, report } = rewrite(source, { ...graphOptions, provider });
     if (report.refused.length) throw new RefusedGraphError(source.path, report.refused);
-    const graph: PackedGraph = { shape, rotary: report.rotary, codes, basis, mass, emptyTensors: provider !== 'webgpu' };
+    const { rotary } = report;
+    const metrics = moments === undefined ? undefined : readMetrics(moments, shape, rotary);
+    const graph: PackedGraph = { shape, rotary, codes, basis, mass, queryMoments, metrics, emptyTensors: provider !== 'webgpu' };
     return { model: model.model, facts: { graph, report } };
   });
   const { model: loaded, facts } = changed;
   const { graph, report } = facts;
   try {
-    const defaults = resolveCacheOptions(cacheOptions, graph.shape);
+    const defaults = resolveCacheOptions(cacheOptions, graph.shape, { bases: graph.metrics ? 'weighted' : 'plain' });
+    checkBases(graph, defaults);
+    checkBits(graph, defaults);
     (loaded.sessions as Record<string, unknown>)[changed.decoder] = new PackedSession(changed.session);
     return attachPacked(loaded, { graph, report, defaults, contextLength: contextLength(loaded), encoder: lazyEncoder() });
   } catch (cause) {

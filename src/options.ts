@@ -21,11 +21,19 @@ export type CompactAt = (typeof COMPACT_AT)[number];
 export const BASIS_PER = ['image', 'context'] as const;
 export type BasisPer = (typeof BASIS_PER)[number];
 
+/** What bases of keys are best at. */
+export const BASES = ['plain', 'weighted'] as const;
+export type Bases = (typeof BASES)[number];
+
 /** Ranks of keys and of values. */
 export interface Ranks {
   readonly keys: number;
   readonly values: number;
 }
+
+/** How bits are shared out among columns. */
+export const SPREADS = ['energy', 'even'] as const;
+export type Spread = (typeof SPREADS)[number];
 
 /** When tokens are evicted. */
 export const EVICT_WHEN = ['prefill', 'packing', 'always', 'asked'] as const;
@@ -73,6 +81,16 @@ export interface CacheOptions {
    */
   readonly rank?: number | Ranks;
   /**
+   * Where codes or bases are *mixed*: bits per column on average, 1 to 8. They take as many bytes as `rank` columns of so many bits, and if bits are spread by energy
+   * that may be fewer columns with more bits each: choose a high rank. Default 4.
+   */
+  readonly bits?: number;
+  /**
+   * One of: *energy* (default): the first images packed decide, for each layer and side, how many columns have 8, 4, 2 or no bits in codes and in bases, so that
+   * the squared error is least for the bytes; *even*: all columns have `bits`, which must then be 8, 4 or 2.
+   */
+  readonly spread?: Spread;
+  /**
    * One of: *context* (default; the paper's): all images of a prompt are packed together after the last of them, so that they see one another
    * exactly, and the dense rows of all of them exist for a while; *span*: each image is packed as soon as its last token was seen, so that
    * at most one image is dense at a time, and later images see earlier ones packed. Text behind the images, and so the first answer
@@ -85,6 +103,12 @@ export interface CacheOptions {
    * so sharing pays for a far higher rank. Needs `compactAt: 'context'`.
    */
   readonly basisPer?: BasisPer;
+  /**
+   * What bases of keys are best at. One of: *plain*: keys themselves; *weighted*: scores, errors being weighed by what queries behind images ask for, which
+   * `attentionpack calibrate` has found out (see `moments`). Same bytes, same work when read. Default: *weighted* where the model has moments, else *plain*.
+   * Bases of values are always plain: weighing tokens by the attention paid to them so far made answers worse, not better.
+   */
+  readonly bases?: Bases;
   /** This many tokens at the start of the sequence are never packed; attention sinks there. Default 4. */
   readonly sink?: number;
   /** Image tokens among this many most recent tokens stay dense for now. Default 0. */
@@ -101,9 +125,15 @@ export interface CacheOptions {
 export interface GraphOptions {
   /** See {@link RotaryMode}. Default: `rotate-late` where the graph allows it, `post-rope` otherwise; the report says which. */
   readonly rotary?: RotaryMode;
-  /** Element type of codes. `float16` halves and `int8` quarters them against `float32`; a Cast turns them back at each step. Default `float32`. */
+  /**
+   * Element type of codes. `float16` halves and `int8` quarters them against `float32`; a Cast turns them back at each step. `mixed`: columns of 8, 4 and 2 bits, see
+   * `bits`; unpacking them costs a few passes over bytes more than the Cast of `int8`. Not on WebGPU. Default `float32`.
+   */
   readonly codes?: CodeType;
-  /** Element type of bases. Default `float32`. */
+  /**
+   * Element type of bases, likewise. `int8` has a step for each row; `mixed` rows of 8, 4 and 2 bits, and where codes are mixed too, both share one budget of
+   * `bits`. With many small images bases are most of the bytes. Default `float32`.
+   */
   readonly basis?: BasisType;
   /**
    * Element type of the dense window: text, and images not yet packed. `float16` halves it against `float32` at the cost of a Cast of the window at each
@@ -120,6 +150,13 @@ export interface GraphOptions {
    * of the queries that count once more. Default: whether `evict`, given along, needs it.
    */
   readonly mass?: boolean;
+  /** Whether the decoder also tells the second moment of its queries, which `calibrate` gathers. Costs three to five nodes a layer. Default false. */
+  readonly queryMoments?: boolean;
+  /**
+   * File that `attentionpack calibrate` wrote, for bases that are *weighted*; 4·L·Hkv·D² bytes in memory, for all caches together. `false`: none. Default:
+   * `query_moments.safetensors` in the model's folder, if it is there.
+   */
+  readonly moments?: string | false;
 }
 
 export interface PackedOptions extends CacheOptions, GraphOptions {}
@@ -129,11 +166,15 @@ export interface ResolvedCacheOptions {
   readonly rank: Ranks;
   readonly compactAt: CompactAt;
   readonly basisPer: BasisPer;
+  readonly bases?: Bases;
   readonly sink: number;
   readonly recent: number;
   readonly chunk: number;
   readonly seed: number;
   readonly evict?: ResolvedEviction | false;
+  /** Undefined: not said. */
+  readonly bits?: number;
+  readonly spread?: Spread;
 }
 
 export type ResolvedEviction = Required<EvictOptions>;
@@ -175,12 +216,77 @@ export function resolveCacheOptions(
     rank: ranks,
     compactAt,
     basisPer,
+    bases: oneOf('bases', options.bases ?? defaults.bases ?? 'plain', BASES),
     sink: count('sink', options.sink ?? defaults.sink ?? 4, 0),
     recent: count('recent', options.recent ?? defaults.recent ?? 0, 0),
     chunk: count('chunk', options.chunk ?? defaults.chunk ?? 256, 1),
     seed: count('seed', options.seed ?? defaults.seed ?? 0, 0),
+    ...resolveBits(options, defaults, ranks),
     evict: options.evict ? resolveEviction(options.evict, shape) : (options.evict ?? defaults.evict ?? false),
   };
+}
+
+/**
+ * @param graph how the decoder was rewritten
+ * @throws {AttentionPackError} if bases are to be weighted by moments that the model has not
+ */
+export function checkBases({ metrics }: { readonly metrics?: readonly unknown[] | undefined }, { bases }: ResolvedCacheOptions): void {
+  if (bases !== 'weighted' || metrics) return;
+  throw new AttentionPackError(
+    "bases 'weighted' needs the model's query moments; make them with 'attentionpack calibrate <model>', then load it again or name them as moments",
+  );
+}
+
+/** Bits per column where nothing is said. */
+const DEFAULT_BITS = 4;
+
+function resolveBits(
+  options: CacheOptions,
+  defaults: Partial<ResolvedCacheOptions>,
+  { keys, values }: Ranks,
+): { bits?: number; spread?: Spread } {
+  const bits = options.bits ?? defaults.bits;
+  const spread = options.spread ?? defaults.spread;
+  if (spread !== undefined) oneOf('spread', spread, SPREADS);
+  if (bits !== undefined) {
+    if (typeof bits !== 'number' || !(bits >= 1 && bits <= 8))
+      throw new AttentionPackError(`bits must be a number from 1 to 8, got ${typeof bits === 'string' ? `'${bits}'` : bits}`);
+    if (spread === 'even' && ![8, 4, 2].includes(bits))
+      throw new AttentionPackError(`bits must be 8, 4 or 2 where spread is 'even', got ${bits}`);
+    const least = Math.min(keys, values);
+    if (bits * least < 8)
+      throw new AttentionPackError(
+        `${bits} bits a column of rank ${least} are less than a byte a token; use bits >= ${Math.ceil(8 / least)} or a higher rank`,
+      );
+  }
+  return { ...(bits !== undefined && { bits }), ...(spread !== undefined && { spread }) };
+}
+
+/**
+ * @param graph how the decoder was rewritten
+ * @throws {AttentionPackError} if bits are given that no column has, or are too few by default
+ */
+export function checkBits({ codes, basis }: { codes: CodeType; basis: BasisType }, { bits, spread, rank }: ResolvedCacheOptions): void {
+  const isMixed = codes === 'mixed' || basis === 'mixed';
+  if (!isMixed && (bits !== undefined || spread !== undefined)) {
+    throw new AttentionPackError(
+      `${bits !== undefined ? 'bits' : 'spread'} needs codes or basis 'mixed', and the model was loaded with codes '${codes}' and basis '${basis}'`,
+    );
+  }
+  const least = Math.min(rank.keys, rank.values);
+  if (isMixed && bits === undefined && least * DEFAULT_BITS < 8)
+    throw new AttentionPackError(
+      `rank ${least} with the default of ${DEFAULT_BITS} bits a column is less than a byte a token; use bits: 8 or a higher rank`,
+    );
+}
+
+/** What *mixed* columns are shared out by. */
+export function columnsWanted({ rank, bits = DEFAULT_BITS, spread = 'energy' }: ResolvedCacheOptions): {
+  rank: Ranks;
+  bits: number;
+  spread: Spread;
+} {
+  return { rank, bits, spread };
 }
 
 /** @throws {AttentionPackError} for unknown names, a share or number that keeps nothing, a layer the model has not. */
@@ -189,7 +295,9 @@ export function resolveEviction(options: EvictOptions, shape: ModelShape): Resol
   const of = oneOf('evict.of', options.of ?? 'images', EVICT_OF);
   const { keep } = options;
   if (typeof keep !== 'number' || !(keep > 0 && (keep < 1 || Number.isInteger(keep))))
-    throw new AttentionPackError(`evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got ${typeof keep === 'string' ? `'${keep}'` : keep}`);
+    throw new AttentionPackError(
+      `evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got ${typeof keep === 'string' ? `'${keep}'` : keep}`,
+    );
   const layer = count('evict.layer', options.layer ?? Math.min(2, numLayers), 1);
   if (layer > numLayers)
     throw new AttentionPackError(`evict.layer ${layer} exceeds the model's ${numLayers} layers; use 1 to ${numLayers}`);
@@ -222,6 +330,10 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
     throw new AttentionPackError(`rawKeys must be true or false; got '${options.rawKeys}'`);
   if (options.mass !== undefined && typeof options.mass !== 'boolean')
     throw new AttentionPackError(`mass must be true or false; got '${options.mass}'`);
+  if (options.queryMoments !== undefined && typeof options.queryMoments !== 'boolean')
+    throw new AttentionPackError(`queryMoments must be true or false; got '${options.queryMoments}'`);
+  if (options.moments !== undefined && options.moments !== false && typeof options.moments !== 'string')
+    throw new AttentionPackError(`moments must be a file's name or false; got '${options.moments}'`);
   return options;
 }
 

@@ -28,7 +28,7 @@ export type Provider = (typeof PROVIDERS)[number];
 export interface RewriteOptions {
   /** Where rotary embedding stands against the packed keys; default: `m-rope` where keys turn by several axes, else `rotate-late` where every layer allows it, else `post-rope`. */
   readonly rotary?: RotaryMode;
-  /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side. */
+  /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side, `mixed` a dozen nodes; not on `webgpu`. */
   readonly codes?: CodeType;
   /** Element type of the basis inputs; default `float32`. */
   readonly basis?: BasisType;
@@ -67,7 +67,9 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
   checkOptions(options);
   const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
   const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary);
-  const shape = shapeOf(attentions, axisColumns, options.window);
+  const shape = options.queryMoments
+    ? withTurning(shapeOf(attentions, axisColumns, options.window), attentions)
+    : shapeOf(attentions, axisColumns, options.window);
   const nodesBefore = model.graph?.node?.length ?? 0;
   if (refused.length) return { model: file, shape, report: { rewritten: 0, refused, rotary, nodesBefore, nodesAfter: nodesBefore } };
 
@@ -122,12 +124,32 @@ function shapeOf(attentions: readonly AttentionNode[], axisColumns: ModelShape['
   };
 }
 
+/** Says of each layer how it pairs columns, where that is known. */
+function withTurning(shape: ModelShape, attentions: readonly AttentionNode[]): ModelShape {
+  const layers = shape.layers.map((layer) => {
+    const attention = attentions.find((candidate) => candidate.shape.index === layer.index);
+    const rotary = attention && rotaryOf(attention);
+    return rotary ? { ...layer, turning: { interleaved: rotary.interleaved, numTurned: rotary.numTurned } } : layer;
+  });
+  return { ...shape, layers };
+}
+
 function checkOptions(options: RewriteOptions): void {
   const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
-  for (const [name, allowed] of Object.entries(choices) as [Exclude<keyof RewriteOptions, 'rawKeys' | 'mass' | 'queryMoments'>, readonly string[]][]) {
+  for (const [name, allowed] of Object.entries(choices) as [
+    Exclude<keyof RewriteOptions, 'rawKeys' | 'mass' | 'queryMoments'>,
+    readonly string[],
+  ][]) {
     const value = options[name];
     if (value !== undefined && !allowed.includes(value)) {
       throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);
+    }
+  }
+  for (const name of ['codes', 'basis'] as const) {
+    if (options[name] === 'mixed' && options.provider === 'webgpu') {
+      throw new AttentionPackError(
+        `${name}: 'mixed' needs BitShift, which ONNX Runtime's WebGPU provider has not; use 'int8' or 'float16' there`,
+      );
     }
   }
 }

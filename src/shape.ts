@@ -30,17 +30,28 @@ export type RotaryMode = (typeof ROTARY_MODES)[number];
 /** Whether keys are packed as they were before rotary embedding, so that their positions are needed. */
 export const packsRawKeys = (rotary: RotaryMode): boolean => rotary !== 'post-rope';
 
-export const CODE_TYPES = ['float32', 'float16', 'int8'] as const;
-/** Element type in which codes are held and fed. int8 folds each column's scale into its basis row. */
+export const CODE_TYPES = ['float32', 'float16', 'int8', 'mixed'] as const;
+/**
+ * Element type in which codes are held and fed. int8 folds each column's scale into its basis row, or into its step where the basis has steps. *mixed*: columns
+ * of 8, 4 and 2 bits side by side in bytes.
+ */
 export type CodeType = (typeof CODE_TYPES)[number];
 
-export const BASIS_TYPES = ['float32', 'float16'] as const;
-/** Element type in which bases are held and fed. */
+export const BASIS_TYPES = ['float32', 'float16', 'int8', 'mixed'] as const;
+/** Element type in which bases are held and fed. int8: each row has its step; *mixed*: rows of 8, 4 and 2 bits. */
 export type BasisType = (typeof BASIS_TYPES)[number];
 
 export const WINDOW_TYPES = ['float32', 'float16'] as const;
 /** Element type in which the dense window is held and fed. */
 export type WindowType = (typeof WINDOW_TYPES)[number];
+
+/** How rotary embedding pairs the columns of a head. */
+export interface Turning {
+  /** Whether a pair is columns 2i and 2i + 1, or i and i + half of those turned. */
+  readonly interleaved: boolean;
+  /** Leading columns of a head that are turned. */
+  readonly numTurned: number;
+}
 
 /** One attention layer, as read from its node. */
 export interface LayerShape {
@@ -53,6 +64,8 @@ export interface LayerShape {
   readonly localWindow?: number;
   /** Whether the attention node itself turns queries and keys, or nodes before it do (or none). */
   readonly rotary: 'inside' | 'outside';
+  /** How it pairs columns, where query moments are handed out and it is known. */
+  readonly turning?: Turning;
 }
 
 /** What the cache must know of a decoder. */

@@ -3,6 +3,7 @@
 import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
+import type { SideLayout } from './cache/format.ts';
 import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
 import {
@@ -22,9 +23,10 @@ import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
+import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
-import type { ResolvedCacheOptions, ResolvedEviction } from './options.ts';
+import { checkBases, checkBits, columnsWanted, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
@@ -43,6 +45,8 @@ interface PackedSegment extends Omit<SeenImage, 'steps'> {
   readonly images: number;
   readonly tokens: number;
   readonly lost: LostEnergy;
+  /** Of keys, where they are weighed. */
+  readonly weightedLost: number | undefined;
 }
 
 /** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
@@ -68,9 +72,11 @@ export class CacheStore {
   #eviction: Eviction | undefined;
   #call: Call | undefined;
 
-  /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell */
+  /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell, or bits to be shared out that it does not read */
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
     if (options.evict) checkGraphGives(graph, options.evict);
+    checkBits(graph, options);
+    checkBases(graph, options);
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
@@ -108,6 +114,17 @@ export class CacheStore {
 
   get lostEnergy(): LostEnergy {
     return meanLost(this.#segments.map((segment) => segment.lost));
+  }
+
+  /** Share of the keys' weighed energy that packing left out before codes were quantised; undefined where nothing is weighed. */
+  get weightedLostEnergy(): number | undefined {
+    const shares = this.#segments.flatMap(({ weightedLost }) => weightedLost ?? []);
+    return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
+  }
+
+  /** What errors of keys cost, where they are to be weighed. */
+  get #metrics(): readonly Metric[] | undefined {
+    return this.options.bases === 'weighted' ? this.graph.metrics : undefined;
   }
 
   /** Images of sequence b the cache was told of, packed or not. */
@@ -160,7 +177,7 @@ export class CacheStore {
   begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
     this.checkBatch(batch);
     this.#window ??= new DenseWindow(this.graph.shape, batch);
-    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph.codes, this.graph.basis, positionAxes(this.graph));
+    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options));
     this.#tokens ??= new TokenLog(batch);
     if (this.options.evict) this.#eviction ??= new Eviction(this.options.evict, this.graph, batch);
     const at = this.numSlots;
@@ -259,18 +276,25 @@ export class CacheStore {
     for (const group of groups) {
       const { sequence } = group[0] as OpenSpan;
       const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
-      segments.push(await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder()));
+      segments.push(await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics));
       gone[sequence]?.push(...rows.flat());
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
-    packed.add(segments, this.#spans.length);
+    const lost = packed.add(segments, this.#spans.length);
     window.remove(gone, Math.max(0, ...this.#spans.map(({ start, end }) => end - start)));
     groups.forEach((group, i) => {
-      const { slots, layers } = segments[i] as NewSegment;
-      const lost = meanLost(layers.map(({ keys, values }) => ({ keys: keys.lostEnergy, values: values.lostEnergy })));
+      const { slots } = segments[i] as NewSegment;
       // Where its images stand, evicted tokens included: cutting between those would cut an image.
       const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
-      this.#segments.push({ sequence: segments[i]?.sequence ?? 0, start, end, images: group.length, tokens: slots.length, lost });
+      this.#segments.push({
+        sequence: segments[i]?.sequence ?? 0,
+        start,
+        end,
+        images: group.length,
+        tokens: slots.length,
+        lost: lost[i] as LostEnergy,
+        weightedLost: meanWeightedLost(segments[i] as NewSegment),
+      });
     });
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
@@ -400,7 +424,7 @@ export class CacheStore {
       segments: packed?.capacity ?? 0,
       segmentTokens: packed?.numTokens ?? 0,
       positionAxes: positionAxes(this.graph),
-      ranks: this.graph.shape.layers.map((_, l) => ({ keys: packed?.layer(l).keys.rank ?? 0, values: packed?.layer(l).values.rank ?? 0 })),
+      sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
       pendingTokens: packsRawKeys(this.graph.rotary) ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
@@ -409,7 +433,7 @@ export class CacheStore {
   }
 
   footprint(): Footprint {
-    return footprint(this.graph.shape, this.graph.codes, this.graph.basis, this.extents());
+    return footprint(this.graph.shape, this.graph, this.extents());
   }
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
@@ -433,4 +457,14 @@ export class CacheStore {
     this.#eviction = undefined;
     this.#call = undefined;
   }
+}
+
+function layoutOf(side: SideLayout | undefined): SideLayout {
+  return { rank: side?.rank ?? 0, split: side?.split };
+}
+
+/** Mean over layers; undefined where keys were not weighed. */
+function meanWeightedLost({ layers }: NewSegment): number | undefined {
+  const shares = layers.flatMap(({ keys }) => keys.weightedLostEnergy ?? []);
+  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
 }

@@ -100,12 +100,12 @@ describe('card', () => {
         windowRows: 64,
         segments: spans.length,
         segmentTokens: Math.max(...spans.map(({ start, end }) => end - start)),
-        ranks: SHAPE.layers.map(() => ({ keys, values })),
+        sides: SHAPE.layers.map(() => ({ keys: { rank: keys }, values: { rank: values } })),
         pendingTokens: 0,
         tokenCapacity: 0,
       };
       const cost = OPPONENTS.find((opponent) => opponent.name === name)?.cost(SHAPE, context);
-      expect(cost?.cacheBytes).toBe(footprint(shape, codes, basis, extents).total);
+      expect(cost?.cacheBytes).toBe(footprint(shape, { codes, basis }, extents).total);
     }
   });
 

@@ -90,6 +90,11 @@ describe('options of a cache', () => {
     [{ sink: 0.5 }, 'sink must be a whole number >= 0, got 0.5'],
     [{ recent: -2 }, 'recent must be a whole number >= 0, got -2'],
     [{ chunk: Number.POSITIVE_INFINITY }, 'chunk must be a whole number >= 1, got Infinity'],
+    [{ bits: 9 }, 'bits must be a number from 1 to 8, got 9'],
+    [{ bits: '4' as never }, "bits must be a number from 1 to 8, got '4'"],
+    [{ bits: 3, spread: 'even' } as const, "bits must be 8, 4 or 2 where spread is 'even', got 3"],
+    [{ bits: 3, rank: 2 }, '3 bits a column of rank 2 are less than a byte a token; use bits >= 4 or a higher rank'],
+    [{ spread: 'flat' as never }, "spread must be one of energy, even; got 'flat'"],
     [{ seed: -1 }, 'seed must be a whole number >= 0, got -1'],
     [{ compactAt: 'image' as never }, "compactAt must be one of context, span; got 'image'"],
     [
@@ -103,8 +108,8 @@ describe('options of a cache', () => {
 
 test.each([
   [{ rotary: 'late' }, "rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
-  [{ codes: 'int4' }, "codes must be one of float32, float16, int8; got 'int4'"],
-  [{ basis: 'int8' }, "basis must be one of float32, float16; got 'int8'"],
+  [{ codes: 'int4' }, "codes must be one of float32, float16, int8, mixed; got 'int4'"],
+  [{ basis: 'int4' }, "basis must be one of float32, float16, int8, mixed; got 'int4'"],
   [{ window: 'int8' }, "window must be one of float32, float16; got 'int8'"],
 ])('graph options refuse %o', (options, message) => {
   expect(() => checkGraphOptions(options as never)).toThrow(new AttentionPackError(message));

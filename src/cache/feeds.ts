@@ -2,23 +2,31 @@
 import {
   axisName,
   basisName,
+  basisWidthsName,
   COLUMN_PLACES,
   COLUMN_TOKENS,
   codesName,
+  codeWidthsName,
   LINE_PLACES,
   LINE_TOKENS,
   MOST_NEW,
   PACKED_ORDER,
   PACKED_POSITIONS,
   PACKED_SLOTS,
+  type Side,
+  stepRows,
+  stepsName,
   WINDOW_SLOTS,
   windowName,
 } from '../contract.ts';
+import type { Metric } from '../encode/weighted.ts';
 import { Tensor } from '../ort.ts';
 import { type BasisType, type CodeType, type ModelShape, packsRawKeys, type RotaryMode } from '../shape.ts';
 import type { AxisTables } from './axis-tables.ts';
 import { mostNewByAxes } from './by-axes.ts';
-import type { PackedPart, PackedSide } from './packed.ts';
+import { basisRows, codeLength } from './format.ts';
+import type { PackedPart } from './packed.ts';
+import type { PackedSide } from './side.ts';
 import type { DenseWindow, WindowArray } from './window.ts';
 
 /** How the decoder that reads a cache was rewritten. */
@@ -29,6 +37,10 @@ export interface PackedGraph {
   readonly basis: BasisType;
   /** Whether it tells how much attention each token got. Default false. */
   readonly mass?: boolean;
+  /** Whether it tells the second moments of its queries. Default false. */
+  readonly queryMoments?: boolean;
+  /** What errors of keys cost, by layer, where the model has query moments. */
+  readonly metrics?: readonly Metric[] | undefined;
   /** Whether the provider runs tensors without elements; if not, one masked row stands for none. */
   readonly emptyTensors: boolean;
 }
@@ -69,12 +81,36 @@ export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: Packe
       ['value', dense.values, layer.values],
     ] as const) {
       const filled = dummyWindow ? zerosLike(array, batch * numKvHeads * headDim) : array;
-      const { rank, codes, basis } = dummyPacked ? dummySide(held, batch, numKvHeads * headDim) : held;
+      const factors = dummyPacked ? dummySide(held, batch, numKvHeads * headDim) : held;
       feeds[windowName(index, side)] = new Tensor(graph.shape.windowType, filled as Float32Array, [batch, numKvHeads, rows, headDim]);
-      feeds[codesName(index, side)] = new Tensor(graph.codes, codes as Float32Array, [batch, segments, tokens, rank]);
-      feeds[basisName(index, side)] = new Tensor(graph.basis, basis as Float32Array, [batch, segments, numKvHeads, rank, headDim]);
+      Object.assign(feeds, factorFeeds(graph, index, side, factors, { batch, segments, tokens, numKvHeads, headDim }));
     }
   });
+  return feeds;
+}
+
+interface FactorDims {
+  readonly batch: number;
+  readonly segments: number;
+  readonly tokens: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+}
+
+/** Codes, basis and what says how to read them, of one layer and side. */
+function factorFeeds(graph: PackedGraph, index: number, side: Side, held: PackedSide, dims: FactorDims): Record<string, Tensor> {
+  const { batch, segments, tokens, numKvHeads, headDim } = dims;
+  const typed = (type: CodeType | BasisType, data: PackedSide['codes' | 'basis'], shape: readonly number[]): Tensor =>
+    new Tensor(type === 'mixed' ? 'uint8' : type, data as Float32Array, shape);
+  const feeds: Record<string, Tensor> = {
+    [codesName(index, side)]: typed(graph.codes, held.codes, [batch, segments, tokens, codeLength(graph, held)]),
+    [basisName(index, side)]: typed(graph.basis, held.basis, [batch, segments, numKvHeads, basisRows(graph, held), headDim]),
+  };
+  const numRows = stepRows(graph.codes, graph.basis);
+  if (numRows) feeds[stepsName(index, side)] = new Tensor('float32', held.steps, [batch, segments, numRows, held.rank]);
+  const widths = (counts: BigInt64Array): Tensor => new Tensor('int64', counts.length ? counts : new BigInt64Array(3), [3]);
+  if (graph.codes === 'mixed') feeds[codeWidthsName(index, side)] = widths(held.codeWidths);
+  if (graph.basis === 'mixed') feeds[basisWidthsName(index, side)] = widths(held.basisWidths);
   return feeds;
 }
 
@@ -120,9 +156,9 @@ function zerosLike(array: WindowArray, length: number): WindowArray {
   return array instanceof Float32Array ? new Float32Array(length) : new Uint16Array(length);
 }
 
-/** One column of zeros, for providers that cannot run empty tensors. */
+/** One column of zeros, for providers that cannot run empty tensors; those take no *mixed* codes or bases. */
 function dummySide(side: PackedSide, batch: number, width: number): PackedSide {
   const Codes = side.codes.constructor as new (length: number) => PackedSide['codes'];
   const Basis = side.basis.constructor as new (length: number) => PackedSide['basis'];
-  return { rank: 1, codes: new Codes(batch), basis: new Basis(batch * width) };
+  return { ...side, rank: 1, codes: new Codes(batch), basis: new Basis(batch * width), steps: new Float32Array(batch) };
 }

@@ -1,7 +1,9 @@
 /** Bytes of a cache by formula. Tests hold them equal to the bytes of the buffers actually held. */
-import type { BasisType, CodeType, ModelShape } from '../shape.ts';
+import type { ModelShape } from '../shape.ts';
+import { basisRows, codeLength, type Format, type SideLayout, stepLength } from './format.ts';
 
-export const ELEMENT_BYTES = { float32: 4, float16: 2, int8: 1 } as const;
+/** Of *mixed* codes and bases: of the bytes their columns share. */
+export const ELEMENT_BYTES = { float32: 4, float16: 2, int8: 1, mixed: 1 } as const;
 
 /** The counts a cache's size follows from. */
 export interface Extents {
@@ -11,8 +13,8 @@ export interface Extents {
   /** Packed segments per sequence and tokens per segment there is room for. */
   readonly segments: number;
   readonly segmentTokens: number;
-  /** Per layer, the rank of keys and of values. */
-  readonly ranks: readonly { readonly keys: number; readonly values: number }[];
+  /** Per layer, the rank of keys and of values, and how many of their columns have which bits if they are *mixed*. */
+  readonly sides: readonly { readonly keys: SideLayout; readonly values: SideLayout }[];
   /** Numbers in a token's rotary position. Default 1. */
   readonly positionAxes?: number;
   /** Numbers in the tables of where tokens stand on each axis; only in `m-rope`. */
@@ -30,6 +32,8 @@ export interface Footprint {
   readonly window: number;
   readonly codes: number;
   readonly bases: number;
+  /** Steps and zeros of integer codes and bases, and how many columns have which bits. */
+  readonly steps: number;
   /** Slots, positions and tables of them, token ids and the padding mask. */
   readonly indices: number;
   /** Unrotated keys of images not yet packed, and their positions. */
@@ -40,6 +44,8 @@ export interface Footprint {
 }
 
 const INDEX_BYTES = 8;
+/** Three counts of eight bytes, for codes or bases that are *mixed*. */
+const WIDTHS_BYTES = 24;
 const AXIS_INDEX_BYTES = 4;
 const TOKEN_BYTES = 5;
 const PENDING_POSITION_BYTES = 4;
@@ -50,20 +56,27 @@ export function axisBytes({ axisTables }: Extents): number {
 }
 
 /** Bytes of a cache with these extents. */
-export function footprint(shape: ModelShape, codes: CodeType, basis: BasisType, extents: Extents): Footprint {
-  const { batch, windowRows, segments, segmentTokens, ranks, positionAxes = 1 } = extents;
+export function footprint(shape: ModelShape, format: Format, extents: Extents): Footprint {
+  const { batch, windowRows, segments, segmentTokens, sides, positionAxes = 1 } = extents;
   const width = (l: number): number => (shape.layers[l]?.numKvHeads ?? 0) * (shape.layers[l]?.headDim ?? 0);
   const sum = (of: (l: number) => number): number => shape.layers.reduce((total, _, l) => total + of(l), 0);
-  const columns = (l: number): number => (ranks[l]?.keys ?? 0) + (ranks[l]?.values ?? 0);
+  const both = (l: number, of: (side: SideLayout) => number): number => {
+    const layer = sides[l];
+    return layer ? of(layer.keys) + of(layer.values) : 0;
+  };
+  const numMixed = Number(format.codes === 'mixed') + Number(format.basis === 'mixed');
   const window = sum((l) => 2 * batch * windowRows * width(l) * ELEMENT_BYTES[shape.windowType]);
-  const codeBytes = sum((l) => batch * segments * segmentTokens * columns(l) * ELEMENT_BYTES[codes]);
-  const basisBytes = sum((l) => batch * segments * width(l) * columns(l) * ELEMENT_BYTES[basis]);
+  const codes = batch * segments * segmentTokens * sum((l) => both(l, (side) => codeLength(format, side) * ELEMENT_BYTES[format.codes]));
+  const bases = batch * segments * sum((l) => width(l) * both(l, (side) => basisRows(format, side) * ELEMENT_BYTES[format.basis]));
+  const steps =
+    batch * segments * sum((l) => both(l, (side) => stepLength(format, side) * ELEMENT_BYTES.float32)) +
+    sum((l) => both(l, ({ split }) => (split ? numMixed * WIDTHS_BYTES : 0)));
   const indices =
     INDEX_BYTES * batch * (windowRows + (1 + positionAxes) * segments * segmentTokens) +
     TOKEN_BYTES * batch * extents.tokenCapacity +
     axisBytes(extents);
   const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES * positionAxes);
   const watched = ELEMENT_BYTES.float32 * batch * (extents.watched?.numbers ?? 0) * (extents.watched?.capacity ?? 0);
-  const total = window + codeBytes + basisBytes + indices + pending + watched;
-  return { window, codes: codeBytes, bases: basisBytes, indices, pending, watched, total };
+  const total = window + codes + bases + steps + indices + pending + watched;
+  return { window, codes, bases, steps, indices, pending, watched, total };
 }

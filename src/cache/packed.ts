@@ -1,24 +1,23 @@
 /** The packed part: codes and bases of all segments, in the layout the graph reads. */
 import type { Factors } from '../encode/factor.ts';
-import { quantiseCodes, toFloat16 } from '../encode/quantise.ts';
 import { assert } from '../errors.ts';
-import type { BasisType, CodeType, ModelShape } from '../shape.ts';
+import type { Ranks } from '../options.ts';
+import type { ModelShape } from '../shape.ts';
 import { type AxisTables, axisTableBytes, axisTables } from './axis-tables.ts';
+import { type BasisArray, type BitsWanted, type CodeArray, chooseSplit, type Format, isMixed, rankOf, type SideLayout } from './format.ts';
+import { type LostEnergy, meanLost } from './lost-energy.ts';
+import { emptySide, movedSide, type PackedSide, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
 
-export type CodeArray = Float32Array | Uint16Array | Int8Array;
-export type BasisArray = Float32Array | Uint16Array;
 type PackedArray = CodeArray | BasisArray | BigInt64Array;
-
-/** One layer's packed keys or values: codes [B, M, T, r] and basis [B, M, Hkv, r, D]. */
-export interface PackedSide {
-  readonly rank: number;
-  readonly codes: CodeArray;
-  readonly basis: BasisArray;
-}
 
 export interface PackedLayer {
   readonly keys: PackedSide;
   readonly values: PackedSide;
+}
+
+/** What *mixed* codes and bases are shared out by. */
+export interface ColumnsWanted extends BitsWanted {
+  readonly rank: Ranks;
 }
 
 /** A compacted span on its way in: factors per layer, and where its tokens stand. */
@@ -38,8 +37,8 @@ export interface NewSegment {
  */
 export class PackedPart {
   readonly #shape: ModelShape;
-  readonly #codes: CodeType;
-  readonly #basis: BasisType;
+  readonly #format: Format;
+  readonly #wanted: ColumnsWanted | undefined;
   readonly #axes: number;
   readonly batch: number;
   /** Segments each sequence has. */
@@ -52,16 +51,19 @@ export class PackedPart {
   #positions: BigInt64Array;
   #axisTables: AxisTables | undefined;
 
-  /** @param axes A: numbers in a token's position. Default 1. */
-  constructor(shape: ModelShape, batch: number, codes: CodeType, basis: BasisType, axes = 1) {
+  /**
+   * @param axes A: numbers in a token's position. Default 1.
+   * @param wanted what bits are shared out by; needed where codes or bases are *mixed*
+   */
+  constructor(shape: ModelShape, batch: number, format: Format, axes = 1, wanted?: ColumnsWanted) {
+    assert(wanted || !isMixed(format), 'mixed without a number of bits');
     this.#shape = shape;
-    this.#codes = codes;
-    this.#basis = basis;
+    this.#format = format;
+    this.#wanted = wanted;
     this.#axes = axes;
     this.batch = batch;
     this.counts = new Array<number>(batch).fill(0);
-    const empty = (): PackedSide => ({ rank: 0, codes: this.#codeArray(0), basis: this.#basisArray(0) });
-    this.#layers = shape.layers.map(() => ({ keys: empty(), values: empty() }));
+    this.#layers = shape.layers.map(() => ({ keys: emptySide(format), values: emptySide(format) }));
     this.#slots = new BigInt64Array(0);
     this.#positions = new BigInt64Array(0);
     this.#tellAxes();
@@ -101,21 +103,15 @@ export class PackedPart {
   layer(index: number): PackedLayer {
     const layer = this.#layers[index];
     assert(layer, `packed part has no layer ${index}`);
-    const { numKvHeads, headDim } = this.#dims(index);
-    const segments = this.batch * this.#numSegments;
-    const used = ({ rank, codes, basis }: PackedSide): PackedSide => ({
-      rank,
-      codes: codes.subarray(0, segments * this.#numTokens * rank),
-      basis: basis.subarray(0, segments * numKvHeads * rank * headDim),
-    });
+    const places = { segments: this.batch * this.#numSegments, tokens: this.#numTokens };
+    const used = (side: PackedSide): PackedSide => usedSide(side, this.#format, this.#dims(index), places);
     return { keys: used(layer.keys), values: used(layer.values) };
   }
 
   /** Bytes of all buffers as allocated. */
   get bytes(): number {
-    const side = ({ codes, basis }: PackedSide): number => codes.byteLength + basis.byteLength;
     return (
-      this.#layers.reduce((sum, { keys, values }) => sum + side(keys) + side(values), 0) +
+      this.#layers.reduce((sum, { keys, values }) => sum + sideBytes(keys) + sideBytes(values), 0) +
       this.#slots.byteLength +
       this.#positions.byteLength +
       (this.#axisTables ? axisTableBytes(this.#axisTables) : 0)
@@ -124,10 +120,13 @@ export class PackedPart {
 
   /**
    * Takes in segments, all of one prompt at once so that the buffers are laid out once. `numComing` more are known to follow: a single
-   * sequence's buffers get room for exactly those, so that an album packed image by image is never held twice.
+   * sequence's buffers get room for exactly those, so that an album packed image by image is never held twice. Where bits are shared out among columns, the
+   * first segments decide how; those that come later get the same.
+   *
+   * @returns of each segment, what it leaves out as held
    */
-  add(segments: readonly NewSegment[], numComing = 0): void {
-    if (!segments.length) return;
+  add(segments: readonly NewSegment[], numComing = 0): LostEnergy[] {
+    if (!segments.length) return [];
     const counts = [...this.counts];
     const place = segments.map((segment) => (counts[segment.sequence] = (counts[segment.sequence] ?? 0) + 1) - 1);
     const numSegments = Math.max(...counts);
@@ -135,21 +134,32 @@ export class PackedPart {
     const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map((segment) => segment.slots.length));
-    this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, rank) =>
-      Math.max(rank, ...segments.map((segment) => segment.layers[l]?.[side].rank ?? 0)),
-    );
-    segments.forEach((segment, s) => {
+    this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, layout) => {
+      const factors = segments.flatMap((segment) => segment.layers[l]?.[side] ?? []);
+      if (this.#wanted && isMixed(this.#format)) return layout.split ? layout : this.#share(l, side, factors, this.#wanted);
+      return { rank: Math.max(layout.rank, ...factors.map(({ rank }) => rank)) };
+    });
+    const lost = segments.map((segment, s) => {
       const at = segment.sequence * capacity + (place[s] ?? 0);
       this.#slots.set(segment.slots.map(BigInt), at * tokens);
       this.#positions.set(segment.positions.map(BigInt), at * tokens * this.#axes);
-      this.#layers.forEach((layer, l) => {
+      const ofLayers = this.#layers.map((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
-        this.#write(l, layer.keys, this.#byAxis(factors.keys), at);
-        this.#write(l, layer.values, factors.values, at);
+        const write = (side: PackedSide, of: Factors): number => writeSide(side, this.#format, this.#dims(l), of, at, tokens);
+        return { keys: write(layer.keys, this.#byAxis(factors.keys)), values: write(layer.values, factors.values) };
       });
+      return meanLost(ofLayers);
     });
     this.#setCounts(counts);
+    return lost;
+  }
+
+  /** How bits are shared out among the columns of one layer and side. */
+  #share(l: number, side: 'keys' | 'values', factors: readonly Factors[], { rank, ...bits }: ColumnsWanted): SideLayout {
+    const { numKvHeads, headDim } = this.#dims(l);
+    const split = chooseSplit(factors, this.#format, rank[side], numKvHeads * headDim, bits);
+    return { rank: rankOf(split), split };
   }
 
   /** Drops the segments that stand at slot `length` or behind, and the memory they took. None may lie on both sides. */
@@ -160,7 +170,7 @@ export class PackedPart {
     if (kept.every((count, b) => count === this.counts[b])) return;
     const numSegments = Math.max(...kept);
     const tokens = numSegments ? this.#numTokens : 0;
-    this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, rank) => (numSegments ? rank : 0));
+    this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, layout) => (numSegments ? layout : NOTHING));
     this.#setCounts(kept);
   }
 
@@ -206,11 +216,10 @@ export class PackedPart {
       for (const { from, to } of segments) out.set(old.subarray(from * width, (from + 1) * width) as never, to * width);
       return out;
     };
-    const moved = ({ rank, codes, basis }: PackedSide): PackedSide => ({
-      rank: capacity ? rank : 0,
-      codes: movedRows(codes),
-      basis: movedSegments(basis),
-    });
+    const moved = (side: PackedSide): PackedSide =>
+      capacity
+        ? { ...side, codes: movedRows(side.codes), basis: movedSegments(side.basis), steps: movedSegments(side.steps) }
+        : emptySide(this.#format);
     this.#layers = this.#layers.map(({ keys, values }) => ({ keys: moved(keys), values: moved(values) }));
     this.#positions = movedRows(this.#positions);
     this.#slots = movedRows(this.#slots, -1);
@@ -235,27 +244,18 @@ export class PackedPart {
   }
 
   /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if nothing changes. */
-  #relayout({ kept, capacity, tokens }: Layout, rankOf: (l: number, side: 'keys' | 'values', rank: number) => number): void {
+  #relayout({ kept, capacity, tokens }: Layout, layoutOf: (l: number, side: 'keys' | 'values', now: SideLayout) => SideLayout): void {
     const before = { capacity: this.#capacity, tokens: this.#numTokens };
     const keepsAll = kept.every((count, b) => count === this.counts[b]);
     const isSame = keepsAll && capacity === before.capacity && tokens === before.tokens;
     const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
+    const [from, to] = [before, { capacity, tokens }].map((of) => ({ segments: this.batch * of.capacity, tokens: of.tokens }));
+    assert(from && to, 'two layouts');
     this.#layers = this.#layers.map((layer, l) => {
-      const { numKvHeads, headDim } = this.#dims(l);
       const moved = (side: 'keys' | 'values'): PackedSide => {
         const old = layer[side];
-        const rank = rankOf(l, side, old.rank);
-        if (isSame && rank === old.rank) return old;
-        const codes = this.#codeArray(this.batch * capacity * tokens * rank);
-        const basis = this.#basisArray(this.batch * capacity * numKvHeads * rank * headDim);
-        for (const [from, to] of moves) {
-          copyRows(old.codes, from * before.tokens, old.rank, codes, to * tokens, rank, before.tokens);
-          for (let h = 0; h < numKvHeads; h++) {
-            const source = (from * numKvHeads + h) * old.rank * headDim;
-            basis.set(old.basis.subarray(source, source + old.rank * headDim), (to * numKvHeads + h) * rank * headDim);
-          }
-        }
-        return { rank, codes, basis };
+        const layout = layoutOf(l, side, { rank: old.rank, split: old.split });
+        return isSame && layout.rank === old.rank ? old : movedSide(old, this.#format, this.#dims(l), layout, from, to, moves);
       };
       return { keys: moved('keys'), values: moved('values') };
     });
@@ -272,20 +272,6 @@ export class PackedPart {
     this.#numTokens = tokens;
   }
 
-  /** Writes a new segment's codes and basis at segment `at` of one side's buffers. */
-  #write(l: number, { rank, codes, basis }: PackedSide, factors: Factors, at: number): void {
-    const { numKvHeads, headDim } = this.#dims(l);
-    const encoded = this.#encode(factors);
-    copyRows(encoded.codes, 0, factors.rank, codes, at * this.#numTokens, rank, factors.rank ? factors.codes.length / factors.rank : 0);
-    // [r, Hkv·D] -> [Hkv, r, D]
-    for (let h = 0; h < numKvHeads; h++) {
-      for (let r = 0; r < factors.rank; r++) {
-        const source = (r * numKvHeads + h) * headDim;
-        basis.set(encoded.basis.subarray(source, source + headDim), ((at * numKvHeads + h) * rank + r) * headDim);
-      }
-    }
-  }
-
   /** Keys whose basis has its columns by axis, where the decoder wants them so. */
   #byAxis(factors: Factors): Factors {
     const columns = this.#shape.axisColumns?.flat();
@@ -297,28 +283,10 @@ export class PackedPart {
     return { ...factors, basis };
   }
 
-  /** Codes and basis of a new segment in the element types held. */
-  #encode(factors: Factors): { codes: CodeArray; basis: BasisArray } {
-    const { codes, basis } =
-      this.#codes === 'int8' ? quantiseCodes(factors.codes, factors.basis, factors.rank) : { codes: factors.codes, basis: factors.basis };
-    return {
-      codes: this.#codes === 'float16' ? toFloat16(codes as Float32Array) : codes,
-      basis: this.#basis === 'float16' ? toFloat16(basis) : basis,
-    };
-  }
-
-  #dims(layer: number): { numKvHeads: number; headDim: number } {
+  #dims(layer: number): SideDims {
     const dims = this.#shape.layers[layer];
     assert(dims, `packed part has no layer ${layer}`);
     return dims;
-  }
-
-  #codeArray(length: number): CodeArray {
-    return this.#codes === 'int8' ? new Int8Array(length) : this.#codes === 'float16' ? new Uint16Array(length) : new Float32Array(length);
-  }
-
-  #basisArray(length: number): BasisArray {
-    return this.#basis === 'float16' ? new Uint16Array(length) : new Float32Array(length);
   }
 }
 
@@ -331,13 +299,4 @@ interface Layout {
   readonly tokens: number;
 }
 
-/** Copies rows of `fromRank` columns into rows of `toRank` columns; the rest stays zero. Offsets in rows. */
-function copyRows(from: CodeArray, fromRow: number, fromRank: number, to: CodeArray, toRow: number, toRank: number, numRows: number): void {
-  if (fromRank === toRank) {
-    to.set(from.subarray(fromRow * fromRank, (fromRow + numRows) * fromRank), toRow * toRank);
-    return;
-  }
-  for (let t = 0; t < numRows; t++) {
-    to.set(from.subarray((fromRow + t) * fromRank, (fromRow + t + 1) * fromRank), (toRow + t) * toRank);
-  }
-}
+const NOTHING: SideLayout = { rank: 0 };

@@ -40,6 +40,18 @@ export function columnSteps(codes: Float32Array, rank: number): Float64Array {
   return steps.map((largest) => largest / LEVELS);
 }
 
+/** int8 levels of one column around 0, at its largest magnitude / 127; a column of zeros has step 0. */
+export function quantiseSymmetric(numbers: Float32Array): { readonly numbers: Int8Array; readonly step: number; readonly error: number } {
+  const step = columnSteps(numbers, 1)[0] as number;
+  const levels = new Int8Array(numbers.length);
+  let error = 0;
+  for (let i = 0; i < numbers.length; i++) {
+    if (step > 0) levels[i] = Math.max(-LEVELS, Math.min(LEVELS, Math.round((numbers[i] as number) / step)));
+    error += ((numbers[i] as number) - step * (levels[i] as number)) ** 2;
+  }
+  return { numbers: levels, step, error };
+}
+
 /** Half precision bits of float32 numbers, as ONNX Runtime takes float16 tensors on Node 20. Beyond ±65504 they become infinite. */
 export function toFloat16(values: Float32Array): Uint16Array {
   return new Uint16Array(new Float16Array(values).buffer as ArrayBuffer);

@@ -1,6 +1,17 @@
 /** Cache settings as `--cache` names them: ways to hold a context that are measured side by side. */
 import { AttentionPackError } from '../errors.ts';
-import { BASIS_PER, COMPACT_AT, EVICT_OF, EVICT_WHEN, type EvictOptions, oneOf, type PackedOptions, type Ranks } from '../options.ts';
+import {
+  BASES,
+  BASIS_PER,
+  COMPACT_AT,
+  EVICT_OF,
+  EVICT_WHEN,
+  type EvictOptions,
+  oneOf,
+  type PackedOptions,
+  type Ranks,
+  SPREADS,
+} from '../options.ts';
 import { SCALES, type Scales } from '../passes/quantised-cache.ts';
 import { POLICY_NAMES } from '../policies/index.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
@@ -24,7 +35,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, window, basis-per, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -102,8 +113,11 @@ const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => 
   rotary: (value, where) => ({ rotary: oneOf(where, value, ROTARY_MODES) }),
   codes: (value, where) => ({ codes: oneOf(where, value, CODE_TYPES) }),
   basis: (value, where) => ({ basis: oneOf(where, value, BASIS_TYPES) }),
+  bits: (value, where) => ({ bits: bitsPerColumn(value, where) }),
+  spread: (value, where) => ({ spread: oneOf(where, value, SPREADS) }),
   window: (value, where) => ({ window: oneOf(where, value, WINDOW_TYPES) }),
   'basis-per': (value, where) => ({ basisPer: oneOf(where, value, BASIS_PER) }),
+  bases: (value, where) => ({ bases: oneOf(where, value, BASES) }),
   'compact-at': (value, where) => ({ compactAt: oneOf(where, value, COMPACT_AT) }),
   sink: (value, where) => ({ sink: whole(value, where, 0) }),
   recent: (value, where) => ({ recent: whole(value, where, 0) }),
@@ -181,6 +195,13 @@ function ranks(text: string, where: string): number | Ranks {
   const [keys = '', values] = splitOnce(text, '/');
   const first = whole(keys, where, 1);
   return values === undefined ? first : { keys: first, values: whole(values, where, 1) };
+}
+
+function bitsPerColumn(text: string, where: string): number {
+  const bits = Number(text);
+  if (!/^\d*\.?\d+$/.test(text) || !(bits >= 1 && bits <= 8))
+    throw new AttentionPackError(`${where} takes a number from 1 to 8; got '${text}'`);
+  return bits;
 }
 
 function whole(text: string, where: string, least: number): number {

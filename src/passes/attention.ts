@@ -4,7 +4,7 @@
  * Letters as in `shape.ts`; in value names R = G·N, the query rows that share a key/value head, HR = Hkv·R = H·N, and
  * C = M·T + S + N, the columns of a row of scores: packed tokens, window, new tokens, under one softmax.
  */
-import { basisName, codesName, type Side, windowName } from '../contract.ts';
+import { type Side, windowName } from '../contract.ts';
 import { type AttributeValue, DataType, type GraphEditor } from '../onnx/index.ts';
 import type { BasisType, CodeType, RotaryMode } from '../shape.ts';
 import type { AttentionNode } from './attention-node.ts';
@@ -13,6 +13,7 @@ import { handOutMass } from './mass.ts';
 import { handOutQueryMoment } from './query-moment.ts';
 import { projectRows, type Rows } from './rows.ts';
 import { scoreFused, scorePlain } from './scores.ts';
+import { attendCodes, basisMatrix, codesMatrix } from './unpack.ts';
 
 /** How the subgraph is spelled for an execution provider. */
 export interface Form {
@@ -60,7 +61,7 @@ export interface Layer {
   /** Appends an ONNX Runtime contrib node. */
   contrib(op: string, inputs: readonly string[], wanted: string, attributes?: Readonly<Record<string, AttributeValue | undefined>>): string;
   cast(value: string, from: DataType, to: DataType, wanted: string): string;
-  /** Codes [B, M, T, r] in the compute type. */
+  /** Codes [B, M, T, r] in the compute type, whatever they are held as: multiplied with `basis` they are the keys or values. */
   codes(side: Side): string;
   /** Basis [B, M, Hkv, r, D] in the compute type. */
   basis(side: Side): string;
@@ -112,7 +113,7 @@ function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packi
   const prefix = `packed_attention.${index}/${part}`;
   const add: Layer['add'] = (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { attributes });
   const cast: Layer['cast'] = (value, from, to, wanted) => (from === to ? value : add('Cast', [value], wanted, { to }));
-  return {
+  const layer: Layer = {
     editor,
     attention,
     packing,
@@ -124,10 +125,11 @@ function openLayer(editor: GraphEditor, attention: AttentionNode, packing: Packi
     add,
     cast,
     contrib: (op, inputs, wanted, attributes = {}) => editor.add(op, inputs, prefix + wanted, { domain: 'com.microsoft', attributes }),
-    codes: (side) => cast(codesName(index, side), ELEMENT[packing.codes], type, `${side}_codes_BMTr`),
-    basis: (side) => cast(basisName(index, side), ELEMENT[packing.basis], type, `${side}_basis_BMHkvrD`),
+    codes: (side) => codesMatrix(layer, side),
+    basis: (side) => basisMatrix(layer, side),
     window: (side) => cast(windowName(index, side), packing.windowType, type, `past_${side}_BHkvSD`),
   };
+  return layer;
 }
 
 /** ONNX element type of each type codes and bases can have. */
@@ -135,12 +137,13 @@ export const ELEMENT: Readonly<Record<CodeType | BasisType, DataType>> = {
   float32: DataType.FLOAT,
   float16: DataType.FLOAT16,
   int8: DataType.INT8,
+  mixed: DataType.UINT8,
 };
 
 /** Sums values by weight: packed through codes, then basis; window and new tokens as they are. [B, Hkv, R, D] */
 function attend(layer: Layer, weights_BHkvRC: string, rows: Rows): string {
   const { editor, shared, attention } = layer;
-  const { numHeads, numKvHeads } = attention.shape;
+  const { numHeads } = attention.shape;
   const parts = ['packed_BHkvRMxT', 'window_BHkvRS', 'new_BHkvRN'].map((part) =>
     editor.fresh(`packed_attention.${attention.shape.index}/weights_${part}`),
   );
@@ -154,14 +157,7 @@ function attend(layer: Layer, weights_BHkvRC: string, rows: Rows): string {
     'weights_BHRMT',
   );
   const packed_BMHRT = layer.add('Transpose', [packed_BHRMT], 'weights_BMHRT', { perm: [0, 2, 1, 3] });
-  const latent_BMHRr = layer.add('MatMul', [packed_BMHRT, layer.codes('value')], 'value_latent_BMHRr');
-  const latent_BMHkvRr = layer.add(
-    'Reshape',
-    [latent_BMHRr, shared.shape(0, 0, numKvHeads, shared.timesNew(layer.groups), -1)],
-    'value_latent_BMHkvRr',
-  );
-  const attended_BMHkvRD = layer.add('MatMul', [latent_BMHkvRr, layer.basis('value')], 'attended_BMHkvRD');
-  const fromPacked = layer.add('ReduceSum', [attended_BMHkvRD, editor.ints([1])], 'attended_packed_BHkvRD', { keepdims: 0 });
+  const fromPacked = attendCodes(layer, packed_BMHRT);
 
   const fromWindow = layer.add('MatMul', [window_BHkvRS, layer.window('value')], 'attended_window_BHkvRD');
   const fromNew = layer.add('MatMul', [new_BHkvRN, rows.value_BHkvND], 'attended_new_BHkvRD');

@@ -2,9 +2,11 @@
 import {
   axisName,
   basisName,
+  basisWidthsName,
   COLUMN_PLACES,
   COLUMN_TOKENS,
   codesName,
+  codeWidthsName,
   LINE_PLACES,
   LINE_TOKENS,
   MOST_NEW,
@@ -15,12 +17,14 @@ import {
   PRESENT_POSITIONS,
   rawKeysName,
   type Side,
+  stepRows,
+  stepsName,
   WINDOW_SLOTS,
   windowName,
 } from '../contract.ts';
 import type { Refusal } from '../errors.ts';
 import { DataType, type Dim, dimsOfValue, type GraphEditor, intAttribute, type Node } from '../onnx/index.ts';
-import { packsRawKeys } from '../shape.ts';
+import { type BasisType, type CodeType, type LayerShape, packsRawKeys } from '../shape.ts';
 import { ELEMENT, type Packing } from './attention.ts';
 import { type AttentionNode, isAttention, nodeName } from './attention-node.ts';
 import { ATTENTION_MASK, type Shared } from './mask.ts';
@@ -39,9 +43,7 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   for (const { shape } of attentions) {
     for (const side of SIDES) {
       editor.setElementType(windowName(shape.index, side), packing.windowType);
-      const rank = `${side}_rank_${shape.index}`;
-      editor.addInput(codesName(shape.index, side), ELEMENT[packing.codes], [batch, 'segments', 'segment_size', rank]);
-      editor.addInput(basisName(shape.index, side), ELEMENT[packing.basis], [batch, 'segments', shape.numKvHeads, rank, shape.headDim]);
+      addFactors(editor, shape, side, packing, batch);
     }
   }
 }
@@ -55,6 +57,19 @@ function addAxisInputs(editor: GraphEditor, axes: number): void {
   editor.addInput(COLUMN_TOKENS, INT32, ['columns', 'column_size']);
   editor.addInput(PACKED_ORDER, INT32, [2, 'packed_size_of_batch']);
   editor.addInput(MOST_NEW, INT64, [1]);
+}
+
+/** Codes, basis and what says how to read them, of one layer and side. */
+function addFactors(editor: GraphEditor, shape: LayerShape, side: Side, { codes, basis }: Packing, batch: Dim): void {
+  const { index, numKvHeads, headDim } = shape;
+  const rank = `${side}_rank_${index}`;
+  const held = (type: CodeType | BasisType, kind: string): Dim => (type === 'mixed' ? `${side}_${kind}_bytes_${index}` : rank);
+  editor.addInput(codesName(index, side), ELEMENT[codes], [batch, 'segments', 'segment_size', held(codes, 'code')]);
+  editor.addInput(basisName(index, side), ELEMENT[basis], [batch, 'segments', numKvHeads, held(basis, 'basis'), headDim]);
+  const numRows = stepRows(codes, basis);
+  if (numRows) editor.addInput(stepsName(index, side), DataType.FLOAT, [batch, 'segments', numRows, rank]);
+  if (codes === 'mixed') editor.addInput(codeWidthsName(index, side), DataType.INT64, [3]);
+  if (basis === 'mixed') editor.addInput(basisWidthsName(index, side), DataType.INT64, [3]);
 }
 
 /** Declares the new rows, the raw keys and the positions as outputs, and drops the outputs that held the whole past. */

@@ -113,7 +113,7 @@ function segment(sequence: number, at: number, numTokens: number, rank = 2): New
 
 describe('a packed part', () => {
   test('of one sequence takes images one by one without moving the earlier ones each time', () => {
-    const packed = new PackedPart(SHAPE, 1, 'float32', 'float32');
+    const packed = new PackedPart(SHAPE, 1, { codes: 'float32', basis: 'float32' });
     let moves = 0;
     for (let m = 0; m < 64; m++) {
       const before = packed.layer(0).keys.codes.buffer;
@@ -127,8 +127,14 @@ describe('a packed part', () => {
   });
 
   test('reads the same whether images come together or one by one, in any element type', () => {
-    for (const codes of ['float32', 'float16', 'int8'] as const) {
-      const [together, single] = [new PackedPart(SHAPE, 2, codes, 'float16'), new PackedPart(SHAPE, 2, codes, 'float16')];
+    for (const [codes, basis] of [
+      ['float32', 'float16'],
+      ['float16', 'float16'],
+      ['int8', 'float16'],
+      ['float32', 'int8'],
+      ['int8', 'int8'],
+    ] as const) {
+      const [together, single] = [0, 1].map(() => new PackedPart(SHAPE, 2, { codes, basis })) as [PackedPart, PackedPart];
       const segments = [segment(0, 0, 3, 2), segment(1, 0, 5, 3), segment(0, 8, 1, 1)];
       together.add(segments);
       for (const one of segments) single.add([one]);
@@ -140,7 +146,7 @@ describe('a packed part', () => {
   });
 
   test('cropped where one sequence loses nothing forgets what the others lose', () => {
-    const packed = new PackedPart(SHAPE, 2, 'float32', 'float32');
+    const packed = new PackedPart(SHAPE, 2, { codes: 'float32', basis: 'float32' });
     packed.add([segment(0, 0, 2), segment(1, 4, 2)]);
     packed.crop(4);
     expect(Array.from(packed.slots, Number)).toEqual([0, 1, -1, -1]);
@@ -148,7 +154,7 @@ describe('a packed part', () => {
   });
 
   test('cropped to nothing holds nothing', () => {
-    const packed = new PackedPart(SHAPE, 2, 'int8', 'float32');
+    const packed = new PackedPart(SHAPE, 2, { codes: 'int8', basis: 'float32' });
     packed.add([segment(0, 4, 3), segment(1, 5, 3)]);
     packed.crop(4);
     expect(packed.bytes).toBe(0);
@@ -196,9 +202,9 @@ test('the footprint of the paper’s case is what its own count gives', () => {
     layers: Array.from({ length: 32 }, (_, index) => ({ index, numHeads: 32, numKvHeads: 32, headDim: 128, rotary: 'inside' as const })),
     windowType: 'float16',
   };
-  const ranks = shape.layers.map(() => ({ keys: 64, values: 64 }));
-  const extents = { batch: 1, windowRows: 0, segments: 1, segmentTokens: 576, ranks, pendingTokens: 0, tokenCapacity: 0 };
-  const bytes = footprint(shape, 'float16', 'float16', extents);
+  const sides = shape.layers.map(() => ({ keys: { rank: 64 }, values: { rank: 64 } }));
+  const extents = { batch: 1, windowRows: 0, segments: 1, segmentTokens: 576, sides, pendingTokens: 0, tokenCapacity: 0 };
+  const bytes = footprint(shape, { codes: 'float16', basis: 'float16' }, extents);
   expect(bytes.codes + bytes.bases).toBe(32 * 2 * (576 + 4096) * 64 * 2);
   expect((32 * 4 * 4096 * 576) / (bytes.codes + bytes.bases)).toBeCloseTo(7.89, 2);
   expect(bytes.indices).toBe(576 * 16);

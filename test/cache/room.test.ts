@@ -52,7 +52,7 @@ describe('a packed part that knows what comes', () => {
   };
 
   test('has room for exactly the announced segments, then grows by half', () => {
-    const packed = new PackedPart(SHAPE, 1, 'float32', 'float32');
+    const packed = new PackedPart(SHAPE, 1, { codes: 'float32', basis: 'float32' });
     const capacities = [4, 3, 2, 1, 0, 0].map((numComing, i) => {
       packed.add([segment(4 * i)], numComing);
       return packed.capacity;

@@ -24,6 +24,15 @@ test('one setting has one name, however it was written', () => {
     expect(parseSetting(name).name).toBe(name);
 });
 
+test('bits of mixed columns are whole or not', () => {
+  expect(parseSetting('packed:spread=even,bits=2,codes=mixed,rank=16,basis=mixed')).toEqual({
+    kind: 'packed',
+    name: 'packed:16,codes=mixed,basis=mixed,bits=2,spread=even',
+    options: { rank: 16, codes: 'mixed', basis: 'mixed', bits: 2, spread: 'even' },
+  });
+  expect(parseSetting('packed:codes=mixed,bits=3.5')).toMatchObject({ options: { bits: 3.5 } });
+});
+
 test('evicting goes with packing, or alone', () => {
   expect(parseSetting('packed:keep=.25,evict=snapkv,rank=16,evict-when=packing')).toEqual({
     kind: 'packed',
@@ -49,6 +58,7 @@ test.each([
   ['packed:8,rank=4', 'rank is given twice'],
   ['packed:0', "packed:rank takes a whole number >= 1; got '0'"],
   ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
+  ['packed:8,codes=mixed,bits=0', "packed:bits takes a number from 1 to 8; got '0'"],
   ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
   ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
