@@ -4,6 +4,7 @@ import { type OpenSpan, slotsOf } from './cache/spans.ts';
 import type { DenseWindow, WindowArray } from './cache/window.ts';
 import type { Encoder, Factors } from './encode/factor.ts';
 import { fromFloat16 } from './encode/quantise.ts';
+import type { Metric } from './encode/weighted.ts';
 import { assert } from './errors.ts';
 import { joined } from './joined.ts';
 import type { ResolvedCacheOptions } from './options.ts';
@@ -15,6 +16,7 @@ import type { ModelShape } from './shape.ts';
  *
  * @param spans of one sequence; they share the basis
  * @param rows of each span in the window
+ * @param metrics what errors of keys cost, by layer; default: all directions alike
  */
 export async function compact(
   spans: readonly OpenSpan[],
@@ -23,6 +25,7 @@ export async function compact(
   { layers: layerShapes }: ModelShape,
   { rank, seed }: ResolvedCacheOptions,
   encoder: Encoder,
+  metrics?: readonly Metric[],
 ): Promise<NewSegment> {
   const sequence = spans[0]?.sequence ?? 0;
   const slots = spans.flatMap(slotsOf);
@@ -35,7 +38,7 @@ export async function compact(
     const width = numKvHeads * headDim;
     const rawKeys = spans.flatMap((span) => span.rawKeys[l] ?? []);
     const keyRows = rawKeys.length ? joined(rawKeys) : toFloat32((scratch = window.gather(l, 'keys', sequence, allRows, scratch)));
-    const keys = await encoder.factor(keyRows, slots.length, width, rank.keys, seed);
+    const keys = await encoder.factor(keyRows, slots.length, width, rank.keys, seed, metrics?.[l]);
     scratch = window.gather(l, 'values', sequence, allRows, scratch);
     const values = await encoder.factor(toFloat32(scratch), slots.length, width, rank.values, seed);
     layers.push({ keys, values });

@@ -205,6 +205,13 @@ export class PackedSession {
   }
 }
 
+/** The session through which a packed model runs its decoder. */
+export function packedSessionOf(model: { readonly sessions: unknown }): PackedSession {
+  const session = Object.values(model.sessions as Record<string, unknown>).find((candidate) => candidate instanceof PackedSession);
+  assert(session instanceof PackedSession, 'a packed model without a PackedSession');
+  return session;
+}
+
 /** The last N columns of a [B, any] mask as numbers; all ones without a mask. */
 export function lastColumns(mask: Pick<Tensor, 'data' | 'dims'> | undefined, batch: number, numTokens: number): number[][] {
   if (!mask) return Array.from({ length: batch }, () => new Array<number>(numTokens).fill(1));

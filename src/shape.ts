@@ -75,7 +75,7 @@ export interface ModelShape {
   readonly positionAxes?: number;
   /**
    * In `m-rope`: columns of a head's keys by the axis that turns them, [A][D_a], the two of a rotary pair side by side; columns that are not turned
-   * come last, with the last axis. Key bases have their columns in this order.
+   * come last, with the last axis. Key bases have their columns in the order of {@link columnsByAxis}.
    */
   readonly axisColumns?: readonly (readonly number[])[];
   /** Element type of `past_key_values`: what the dense window holds. */
@@ -85,4 +85,10 @@ export interface ModelShape {
 /** Bytes one token's keys and values take in a dense fp16 cache, over all layers: 2 (keys, values) · 2 bytes · Σ Hkv·D. */
 export function denseTokenBytes(shape: ModelShape): number {
   return shape.layers.reduce((sum, layer) => sum + 4 * layer.numKvHeads * layer.headDim, 0);
+}
+
+/** Columns of a head, [D]: the first ones of all rotary pairs, sorted by axis, then the second ones. Qwen2-VL's own order, and what rotary embedding is fastest on. */
+export function columnsByAxis(axisColumns: readonly (readonly number[])[]): number[] {
+  const columns = axisColumns.flat();
+  return [...columns.filter((_, i) => i % 2 === 0), ...columns.filter((_, i) => i % 2 === 1)];
 }

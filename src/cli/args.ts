@@ -1,7 +1,7 @@
 /** Arguments several commands share, and their checks. */
 import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
-import { BASIS_PER, COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
+import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 
 /** How to pack; the same words as the options of the library. */
@@ -16,6 +16,10 @@ export const packingArgs = {
   window: { type: 'string', description: `element type of the dense window: ${WINDOW_TYPES.join(', ')} (default: the model's own)` },
   'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
   'basis-per': { type: 'string', description: `what shares a basis: ${BASIS_PER.join(' or ')} (default: image)` },
+  bases: {
+    type: 'string',
+    description: `what bases of keys are best at: ${BASES.join(' or ')} (default: weighted where 'attentionpack calibrate' was run)`,
+  },
   chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
 } as const satisfies ArgsDef;
 
@@ -26,7 +30,7 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, window, compactAt, basisPer, chunk] = [
+  const [rank, rotary, codes, basis, window, compactAt, basisPer, bases, chunk] = [
     'rank',
     'rotary',
     'codes',
@@ -34,6 +38,7 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     'window',
     'compact-at',
     'basis-per',
+    'bases',
     'chunk',
   ].map(text);
   return {
@@ -44,6 +49,7 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     ...(window === undefined ? {} : { window: oneOf('--window', window, WINDOW_TYPES) }),
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
     ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
+    ...(bases === undefined ? {} : { bases: oneOf('--bases', bases, BASES) }),
     ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),
   };
 }

@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   eval: () => import('./eval.ts').then((module) => module.evalCommand as Command),
   inspect: () => import('./inspect.ts').then((module) => module.inspectCommand as Command),
   rewrite: () => import('./rewrite.ts').then((module) => module.rewriteCommand as Command),
+  calibrate: () => import('./calibrate.ts').then((module) => module.calibrateCommand as Command),
   convert: () => import('./convert.ts').then((module) => module.convertCommand as Command),
 };
 

@@ -7,14 +7,7 @@
  * their direction.
  */
 import { assert } from '../errors.ts';
-
-/** How rotary embedding pairs the columns of a head. */
-export interface Turning {
-  /** Whether a pair is columns 2i and 2i + 1, or i and i + half of those turned. */
-  readonly interleaved: boolean;
-  /** Leading columns of a head that are turned. */
-  readonly numTurned: number;
-}
+import type { Turning } from '../shape.ts';
 
 /** Where keys stand: the mean over tokens of products of their columns' cosines and sines. */
 export class MeanTurns {

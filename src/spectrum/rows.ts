@@ -3,9 +3,9 @@ import type { PreTrainedModel } from '@huggingface/transformers';
 import { outputRows } from '../cache/spans.ts';
 import { PackedCache } from '../cache.ts';
 import { newRowsName, rawKeysName } from '../contract.ts';
-import { PackedSession, type TappedRun } from '../decode.ts';
+import { packedSessionOf, type TappedRun } from '../decode.ts';
 import { fromFloat16 } from '../encode/quantise.ts';
-import { AttentionPackError, assert } from '../errors.ts';
+import { AttentionPackError } from '../errors.ts';
 import type { Span } from '../prefill.ts';
 import type { Prompt } from '../prompt.ts';
 import type { LayerShape } from '../shape.ts';
@@ -42,8 +42,7 @@ export async function collectRows(model: PreTrainedModel & PackedModel, inputs: 
   const numTokens = inputs.input_ids.dims[1] ?? 0;
   const kept = layers.filter((layer) => only?.includes(layer.index) ?? true).map((shape) => ({ shape, rows: {} as LayerArrays }));
   let images: readonly Span[] = [];
-  const session = Object.values(model.sessions as Record<string, unknown>).find((candidate) => candidate instanceof PackedSession);
-  assert(session instanceof PackedSession, 'a packed model without a PackedSession');
+  const session = packedSessionOf(model);
   // Nothing is packed while this many tokens stay dense, so every token sees all others as in the dense model.
   await using cache = new PackedCache(model, { recent: Number.MAX_SAFE_INTEGER });
   session.tap = (run) => {

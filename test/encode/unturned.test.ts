@@ -1,6 +1,7 @@
 /** Turned-back moments against what they stand for: the squared errors of scores, query by query and token by token. */
 import { describe, expect, it } from 'vitest';
-import { MeanTurns, type Turning } from '../../src/encode/unturned.ts';
+import { MeanTurns } from '../../src/encode/unturned.ts';
+import type { Turning } from '../../src/shape.ts';
 import { gaussian } from './matrices.ts';
 
 const [NUM_HEADS, HEAD_DIM, NUM_TOKENS, NUM_QUERIES] = [2, 8, 9, 11];
