@@ -178,21 +178,26 @@ function crc32(bytes: Uint8Array): number {
 
 describe('commands', () => {
   test('that are unknown, missing or misspelt are refused with those there are', async () => {
-    expect(await complaint()).toMatch(/no command given; use one of demo, run, eval, inspect, rewrite, convert/);
+    expect(await complaint()).toMatch(/no command given; use one of demo, run, eval, inspect, rewrite, calibrate, convert/);
     expect(await complaint('pack')).toMatch(/'pack' is not a command; use one of demo, run/);
     expect(await complaint('toString')).toMatch(/'toString' is not a command/);
     expect(await complaint('inspect', model, '--jsn')).toMatch(/inspect has no option '--jsn'; it has .*--json/);
   });
 
-  test.each([['--help'], ['run', '--help'], ['demo', '-h'], ['inspect', '--help'], ['rewrite', '--help'], ['convert', '--help']])(
-    '%s %s shows the usage and nothing else',
-    async (...args) => {
-      const result = await attentionpack(...args.filter(Boolean));
-      expect(result).toMatchObject({ code: 0, stderr: '' });
-      expect(result.stdout).toContain('USAGE attentionpack');
-      expect(result.stdout).not.toContain('\x1b');
-    },
-  );
+  test.each([
+    ['--help'],
+    ['run', '--help'],
+    ['demo', '-h'],
+    ['inspect', '--help'],
+    ['rewrite', '--help'],
+    ['calibrate', '--help'],
+    ['convert', '--help'],
+  ])('%s %s shows the usage and nothing else', async (...args) => {
+    const result = await attentionpack(...args.filter(Boolean));
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(result.stdout).toContain('USAGE attentionpack');
+    expect(result.stdout).not.toContain('\x1b');
+  });
 
   test('inspect tells layers, bytes and whether a decoder can be packed', async () => {
     const result = await attentionpack('inspect', model, '--json');
