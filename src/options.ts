@@ -123,7 +123,10 @@ export interface CacheOptions {
 
 /** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
 export interface GraphOptions {
-  /** See {@link RotaryMode}. Default: `rotate-late` where the graph allows it, `post-rope` otherwise; the report says which. */
+  /**
+   * See {@link RotaryMode}. Default: `m-rope` where keys turn by several axes, as in Qwen2-VL, else `rotate-late` where the graph allows it, else
+   * `post-rope`; the report says which.
+   */
   readonly rotary?: RotaryMode;
   /**
    * Element type of codes. `float16` halves and `int8` quarters them against `float32`; a Cast turns them back at each step. `mixed`: columns of 8, 4 and 2 bits, see

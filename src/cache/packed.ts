@@ -2,7 +2,7 @@
 import type { Factors } from '../encode/factor.ts';
 import { assert } from '../errors.ts';
 import type { Ranks } from '../options.ts';
-import type { ModelShape } from '../shape.ts';
+import { columnsByAxis, type ModelShape } from '../shape.ts';
 import { type AxisTables, axisTableBytes, axisTables } from './axis-tables.ts';
 import { type BasisArray, type BitsWanted, type CodeArray, chooseSplit, type Format, isMixed, rankOf, type SideLayout } from './format.ts';
 import { type LostEnergy, meanLost } from './lost-energy.ts';
@@ -274,8 +274,8 @@ export class PackedPart {
 
   /** Keys whose basis has its columns by axis, where the decoder wants them so. */
   #byAxis(factors: Factors): Factors {
-    const columns = this.#shape.axisColumns?.flat();
-    if (!columns) return factors;
+    const columns = this.#shape.axisColumns && columnsByAxis(this.#shape.axisColumns);
+    if (!columns || columns.every((column, i) => column === i)) return factors;
     const basis = Float32Array.from(
       factors.basis,
       (_, i) => factors.basis[i - (i % columns.length) + (columns[i % columns.length] as number)] as number,

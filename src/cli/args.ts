@@ -10,7 +10,10 @@ export const packingArgs = {
     type: 'string',
     description: 'columns of the codes: one number, or keys,values (default: 64, or the width where that is smaller)',
   },
-  rotary: { type: 'string', description: `${ROTARY_MODES.join(' or ')} (default: rotate-late where the graph allows it)` },
+  rotary: {
+    type: 'string',
+    description: `${ROTARY_MODES.join(', ')} (default: m-rope where keys turn by several axes, else rotate-late where the graph allows it)`,
+  },
   codes: { type: 'string', description: `element type of codes: ${CODE_TYPES.join(', ')} (default: float32)` },
   basis: { type: 'string', description: `element type of bases: ${BASIS_TYPES.join(', ')} (default: float32)` },
   window: { type: 'string', description: `element type of the dense window: ${WINDOW_TYPES.join(', ')} (default: the model's own)` },

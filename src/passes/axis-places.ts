@@ -117,6 +117,9 @@ function tablesBack(layer: Layer, axis: number): Rotary {
   return inOrder(layer, rotary, cos, sin, columns.length);
 }
 
+/** Whether a list is 0, 1, 2, .. */
+export const isInOrder = (list: readonly number[]): boolean => list.every((value, i) => value === i);
+
 /** Pairs in the order of the columns, from their first columns; -1 for those that are not turned. */
 function pairsOf({ numTurned, interleaved }: Rotary, columns: readonly number[]): number[] {
   return columns.flatMap((column, i) => {
@@ -131,7 +134,9 @@ function ownPairs(layer: Layer, table: string, pairs: readonly number[], whenUnt
   const { editor, attention } = layer;
   const source = attention.rotary?.source;
   const turned = pairs.filter((pair) => pair >= 0);
-  let own = editor.add('Gather', [table, editor.ints(turned)], `${table}_own`, { attributes: { axis: 1 } });
+  const all = (attention.rotary?.numTurned ?? 0) / 2;
+  const isWhole = turned.length === all && isInOrder(turned);
+  let own = isWhole ? table : editor.add('Gather', [table, editor.ints(turned)], `${table}_own`, { attributes: { axis: 1 } });
   if (source && source.type !== layer.type) own = editor.add('Cast', [own], `${table}_cast`, { attributes: { to: layer.type } });
   if (turned.length < pairs.length) {
     const pads = editor.ints([0, 0, 0, pairs.length - turned.length]);
@@ -140,9 +145,9 @@ function ownPairs(layer: Layer, table: string, pairs: readonly number[], whenUnt
   return own;
 }
 
-/** Rotary embedding of columns in the order of the bases: pairs side by side, all of them in the tables. */
+/** Rotary embedding of columns in the order of the bases, all of whose pairs are in the tables. */
 function inOrder({ type }: Layer, { source, positions }: Rotary, cosTable: string, sinTable: string, numTurned: number): Rotary {
-  return { cosTable, sinTable, positions, interleaved: true, numTurned, ...(source ? { source: { ...source, type } } : {}) };
+  return { cosTable, sinTable, positions, interleaved: false, numTurned, ...(source ? { source: { ...source, type } } : {}) };
 }
 
 /** Tables and rows that turn rebuilt keys of `m-rope`, whose columns are in the order of the bases. Empty where a step scores by axes. */

@@ -7,7 +7,7 @@ import { type AttentionNode, isAttention, nodeName, type Rotary, readAttention }
 import { refuseForeignBias } from './bias.ts';
 import { refuseReadersOfPast } from './inputs.ts';
 import { ATTENTION_MASK } from './mask.ts';
-import { axesOfPairs, columnsByAxis } from './rotary-axes.ts';
+import { axesOfPairs, axisColumnsOf } from './rotary-axes.ts';
 
 /** Oldest ONNX opset with axes of Unsqueeze and ReduceSum as inputs. */
 const MIN_OPSET = 13;
@@ -78,7 +78,7 @@ function axisColumns(editor: GraphEditor, attentions: readonly AttentionNode[]):
   if (other) return refuse(other, 'layers turn their keys by different tables');
   const axisOf = axesOfPairs(editor, rotary);
   if (typeof axisOf === 'string') return refuse(first, axisOf);
-  return columnsByAxis(axisOf, rotary, rotary.source.axes, first.shape.headDim);
+  return axisColumnsOf(axisOf, rotary, rotary.source.axes, first.shape.headDim);
 }
 
 /** How a layer's keys are turned, inside the node or before it; undefined if that is not known. */

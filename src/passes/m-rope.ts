@@ -9,8 +9,9 @@
  */
 import { assert } from '../errors.ts';
 import { choose, float } from '../onnx/index.ts';
+import { columnsByAxis } from '../shape.ts';
 import type { Layer } from './attention.ts';
-import { type Axis, columnsOf, isByAxes, type Sweep, sharedSweeps } from './axis-places.ts';
+import { type Axis, columnsOf, isByAxes, isInOrder, type Sweep, sharedSweeps } from './axis-places.ts';
 import { rotate } from './rotary.ts';
 
 /**
@@ -33,9 +34,11 @@ export function scoreByAxes(layer: Layer, query_BHND: string, alpha: number, lat
   return scores;
 }
 
-/** Columns of a head in the order of the bases of `m-rope`. */
+/** Columns of a head in the order of the bases of `m-rope`: often, as in Qwen2-VL, their own. */
 export function byAxis(layer: Layer, rows_BHND: string, wanted: string): string {
-  return layer.add('Gather', [rows_BHND, layer.editor.ints(columnsOf(layer).flat())], wanted, { axis: -1 });
+  const order = columnsByAxis(columnsOf(layer));
+  if (isInOrder(order)) return rows_BHND;
+  return layer.add('Gather', [rows_BHND, layer.editor.ints(order)], wanted, { axis: -1 });
 }
 
 /** Scores by axes, [B, Hkv, R, M·T]. */
@@ -43,16 +46,16 @@ function latentScores(layer: Layer, query_BHND: string, alpha: number, sweeps: r
   const { editor, shared, attention } = layer;
   const { numHeads, numKvHeads } = attention.shape;
   const numQueries = shared.timesNew(numHeads);
-  const sizes = editor.ints(columnsOf(layer).map((columns) => columns.length));
-  const split = (value: string, wanted: string): string[] =>
-    editor.addMany(
-      'Split',
-      [value, sizes],
-      columnsOf(layer).map((_, axis) => layer.named(`${wanted}_${axis}`)),
-      { attributes: { axis: -1 } },
-    );
-  const queries = split(query_BHND, 'query_BHNDa');
-  const bases = split(layer.basis('key'), 'key_basis_BMHkvrDa');
+  // [.., D] -> [.., 2, D_a / 2] for each axis: both columns of its pairs, in one copy.
+  const pairs = columnsOf(layer).map((columns) => columns.length / 2);
+  const split = (value: string, rank: number, wanted: string): string[] => {
+    const shape = shared.shape(...new Array<number>(rank - 1).fill(0), 2, attention.shape.headDim / 2);
+    const halves = layer.add('Reshape', [value, shape], `${wanted}_halves`);
+    const names = pairs.map((_, axis) => layer.named(`${wanted}_${axis}`));
+    return editor.addMany('Split', [halves, editor.ints(pairs)], names, { attributes: { axis: -1 } });
+  };
+  const queries = split(query_BHND, 4, 'query_BHNDa');
+  const bases = split(layer.basis('key'), 5, 'key_basis_BMHkvrDa');
   const codes_BMTxr = layer.add('Reshape', [layer.codes('key'), shared.shape(sweeps[0]?.numTokens ?? '', -1)], 'key_codes_BMTxr');
 
   let axis = 0;
@@ -74,13 +77,13 @@ function latentScores(layer: Layer, query_BHND: string, alpha: number, sweeps: r
 }
 
 /** u of one axis for each line or column: [K, H·N, r]. */
-function project(layer: Layer, axis: Axis, query_BHNDa: string, basis_BMHkvrDa: string, alpha: number): string {
+function project(layer: Layer, axis: Axis, query_BHN2d: string, basis_BMHkvr2d: string, alpha: number): string {
   const { editor, shared, attention } = layer;
   const { numHeads, numKvHeads } = attention.shape;
   const numQueries = shared.timesNew(numHeads);
   const { numColumns, numPlaces } = axis;
   const size = { numHeads, headDim: numColumns, type: layer.type };
-  const query_B1Q1Da = layer.add('Reshape', [query_BHNDa, shared.shape(0, 1, numQueries, 1, numColumns)], 'query_B1Q1Da');
+  const query_B1Q1Da = layer.add('Reshape', [query_BHN2d, shared.shape(0, 1, numQueries, 1, numColumns)], 'query_B1Q1Da');
   const query_BMQXDa = layer.add('Expand', [query_B1Q1Da, shared.shape(1, shared.numSegments, 1, numPlaces, 1)], 'query_BMQXDa');
   const rows_BMxQXDa = layer.add('Reshape', [query_BMQXDa, shared.shape(-1, numQueries, numPlaces, numColumns)], 'query_BMxQXDa');
   const back_BMxQXDa = rotate(editor, rows_BMxQXDa, axis.rows, axis.rotary, size, layer.named('query_back_BMxQXDa'));
@@ -89,6 +92,7 @@ function project(layer: Layer, axis: Axis, query_BHNDa: string, basis_BMHkvrDa: 
     [back_BMxQXDa, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, numColumns)],
     'query_back_BMHkvRXDa',
   );
+  const basis_BMHkvrDa = layer.add('Reshape', [basis_BMHkvr2d, shared.shape(0, 0, 0, -1, numColumns)], 'key_basis_BMHkvrDa');
   const latent_BMHkvRXr = product(layer, back_BMHkvRXDa, basis_BMHkvrDa, 5, 'query_latent_BMHkvRXr', alpha);
   const latent_BMQXxr = layer.add('Reshape', [latent_BMHkvRXr, shared.shape(axis.numProjected, -1)], 'query_latent_BMQXxr');
   return layer.add('Gather', [latent_BMQXxr, axis.found], 'query_latent_KQr', { axis: 0 });

@@ -77,7 +77,7 @@ function tableAt(editor: GraphEditor, table: string, input: string, tokens: read
  *
  * @param axisOf axis of each pair; [numTurned / 2]
  */
-export function columnsByAxis(axisOf: readonly number[], { numTurned, interleaved }: Rotary, axes: number, headDim: number): number[][] {
+export function axisColumnsOf(axisOf: readonly number[], { numTurned, interleaved }: Rotary, axes: number, headDim: number): number[][] {
   const half = numTurned / 2;
   const columns = Array.from({ length: axes }, (_, axis) =>
     axisOf.flatMap((of, pair) => (of === axis ? (interleaved ? [2 * pair, 2 * pair + 1] : [pair, pair + half]) : [])),

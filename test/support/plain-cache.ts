@@ -18,7 +18,7 @@ import {
   windowName,
 } from '../../src/contract.ts';
 import { DataType, floatTensor } from '../../src/onnx/index.ts';
-import { type BasisType, type CodeType, type ModelShape, packsRawKeys, type RotaryMode } from '../../src/shape.ts';
+import { type BasisType, type CodeType, columnsByAxis, type ModelShape, packsRawKeys, type RotaryMode } from '../../src/shape.ts';
 import { floats, numbers } from './run.ts';
 
 export interface DealOptions {
@@ -147,7 +147,8 @@ export class PlainCache {
         for (const [place, segment] of packed.flat().entries()) {
           if (rank === 0) continue;
           const { v, basis: columns } = this.#reflection(numKvHeads, headDim, rank);
-          const order = (side === 'key' && rotary === 'm-rope' && this.#shape.axisColumns?.flat()) || undefined;
+          const order =
+            (side === 'key' && rotary === 'm-rope' && this.#shape.axisColumns && columnsByAxis(this.#shape.axisColumns)) || undefined;
           const ordered = order ? columns.map((_, i) => columns[i - (i % headDim) + (order[i % headDim] as number)] as number) : columns;
           basis.set(ordered, place * width * rank);
           for (const [t, token] of segment.entries()) {
