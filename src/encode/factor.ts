@@ -1,5 +1,6 @@
 /** A dense span's keys or values -> codes and basis: chooses the exact or the randomised way and settles order, signs and energies. */
 import { AttentionPackError, assert } from '../errors.ts';
+import { extendBasis, type Growth } from './extend.ts';
 import { gramFactor, type RawFactors } from './gram.ts';
 import { type Dense, float32Products, float64Products, type Products } from './products.ts';
 import { randomizedSvd } from './randomized-svd.ts';
@@ -30,6 +31,16 @@ export interface Encoder {
    * @throws {AttentionPackError} if rows hold NaN or infinity.
    */
   factor(rows: Float32Array, numTokens: number, width: number, rank: number, seed?: number, metric?: Metric): Promise<Factors>;
+  /** The same with a basis that begins with the rows `held` [n, W], of which there may be none, and grows only as far as it must; see `extend.ts`. */
+  extend(
+    rows: Float32Array,
+    numTokens: number,
+    width: number,
+    held: Float32Array,
+    growth: Growth,
+    seed?: number,
+    metric?: Metric,
+  ): Promise<Factors>;
   dispose(): Promise<void>;
 }
 
@@ -65,6 +76,9 @@ export async function createEncoder(): Promise<Encoder> {
     async factor(rows, numTokens, width, rank, seed, metric) {
       if (!metric) return plain(rows, numTokens, width, rank, seed);
       return factorWeighted({ factor: plain }, await (single ??= float32Products()), rows, numTokens, rank, metric, seed);
+    },
+    async extend(rows, numTokens, width, held, growth, seed, metric) {
+      return extendBasis({ factor: plain }, await (single ??= float32Products()), rows, numTokens, width, held, growth, seed, metric);
     },
     async dispose() {
       await double.dispose();

@@ -73,15 +73,15 @@ export async function factorWeighted(
   seed?: number,
 ): Promise<Factors> {
   const width = numTokens ? rows.length / numTokens : 0;
-  const weighted = await byHead(rows, numTokens, metric, products);
-  const factors = await encoder.factor(weighted, numTokens, width, rank, seed);
-  const basis = unweigh(factors.basis, factors.rank, metric);
+  const weighed = await weighted(rows, numTokens, metric, products);
+  const factors = await encoder.factor(weighed, numTokens, width, rank, seed);
+  const basis = unweighted(factors.basis, factors.rank, metric);
   const lostEnergy = factors.rank ? await lostShare(rows, { ...factors, basis }, numTokens, products) : factors.lostEnergy;
   return { ...factors, basis, lostEnergy, weightedLostEnergy: factors.lostEnergy };
 }
 
 /** rows · L, head by head: [T, W]. */
-async function byHead(
+export async function weighted(
   rows: Float32Array,
   numTokens: number,
   { headDim, roots }: Metric,
@@ -103,7 +103,7 @@ async function byHead(
 }
 
 /** basis · L⁻¹, head by head, by solving from the last column on. */
-function unweigh(basis: Float32Array, rank: number, { headDim, roots }: Metric): Float32Array {
+export function unweighted(basis: Float32Array, rank: number, { headDim, roots }: Metric): Float32Array {
   const out = new Float32Array(basis.length);
   const numHeads = rank ? basis.length / rank / headDim : 0;
   const row = new Float64Array(headDim);
@@ -120,7 +120,7 @@ function unweigh(basis: Float32Array, rank: number, { headDim, roots }: Metric):
 }
 
 /** ‖rows - codes·basis‖² / ‖rows‖². */
-async function lostShare(
+export async function lostShare(
   rows: Float32Array,
   { codes, basis, rank }: Pick<Factors, 'codes' | 'basis' | 'rank'>,
   numTokens: number,

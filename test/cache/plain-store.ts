@@ -250,5 +250,12 @@ export const FIRST_COLUMNS: Encoder = {
     const basis = Float32Array.from({ length: rank * width }, (_, i) => (Math.floor(i / width) === i % width ? 1 : 0));
     return Promise.resolve({ codes, basis, rank, lostEnergy: 0, singularValues: new Float32Array(rank) });
   },
+  /** Rows held are the first columns already; those further come as there is room. */
+  extend(rows, numTokens, width, held, { rank: most }): Promise<Factors> {
+    const rank = Math.max(held.length / width, Math.min(most, width));
+    const codes = Float32Array.from({ length: numTokens * rank }, (_, i) => rows[Math.floor(i / rank) * width + (i % rank)] as number);
+    const basis = Float32Array.from({ length: rank * width }, (_, i) => (Math.floor(i / width) === i % width ? 1 : 0));
+    return Promise.resolve({ codes, basis, rank, lostEnergy: 0, singularValues: new Float32Array(rank) });
+  },
   dispose: () => Promise.resolve(),
 };

@@ -1,0 +1,117 @@
+/**
+ * Bases that grow: what is packed later is read through the directions held already, and brings new ones only for what those leave out.
+ *
+ * After Brand's incremental SVD (https://doi.org/10.1016/j.laa.2005.07.021), without its rotation: that would turn all codes there are, and codes once made are
+ * never encoded again. Directions are therefore the best for what came first, and only in the order they came.
+ */
+import { assert } from '../errors.ts';
+import type { Encoder, Factors } from './factor.ts';
+import type { Products } from './products.ts';
+import { lostShare, type Metric, unweighted, weighted } from './weighted.ts';
+
+/** How far a basis may grow. */
+export interface Growth {
+  /** Most columns, those held included. */
+  readonly rank: number;
+  /** Share of the energy that may be left out before new directions are wanted; weighted energy under a metric. */
+  readonly tolerance: number;
+}
+
+/**
+ * keys [T, W] ~ codes [T, r] · basis [r, W], where the basis begins with the rows held, bit for bit. No more rows are added than leave out `tolerance`.
+ *
+ * With a full basis the rows held are all there is, however much they leave out: `lostEnergy` tells.
+ *
+ * @param held [n, W], rows orthonormal (those of held·L under a metric) but for the rounding of the type they are held in
+ */
+export async function extendBasis(
+  encoder: Pick<Encoder, 'factor'>,
+  products: Products<Float32Array>,
+  rows: Float32Array,
+  numTokens: number,
+  width: number,
+  held: Float32Array,
+  { rank, tolerance }: Growth,
+  seed?: number,
+  metric?: Metric,
+): Promise<Factors> {
+  assert(held.length % width === 0 && rows.length === numTokens * width, `${held.length} and ${rows.length} numbers of width ${width}`);
+  const numHeld = held.length / width;
+  // 1. Through the directions held; what remains is factored plainly, whatever the metric.
+  const [seen, known] = metric
+    ? [await weighted(rows, numTokens, metric, products), await weighted(held, numHeld, metric, products)]
+    : [rows, held];
+  const old = await project(seen, numTokens, known, numHeld, width, products);
+  const energy = sumOfSquares(seen);
+  const lostByOld = energy > 0 ? sumOfSquares(old.error) / energy : 0;
+  // 2. New directions for what remains, the fewest that do.
+  const room = lostByOld > tolerance ? Math.max(0, rank - numHeld) : 0;
+  const more = await encoder.factor(old.error, numTokens, width, room, seed);
+  const numNew = columnsFor(more, lostByOld, tolerance);
+  // 3. Side by side.
+  const total = numHeld + numNew;
+  const codes = new Float32Array(numTokens * total);
+  for (let t = 0; t < numTokens; t++) {
+    codes.set(old.codes.subarray(t * numHeld, (t + 1) * numHeld), t * total);
+    codes.set(more.codes.subarray(t * more.rank, t * more.rank + numNew), t * total + numHeld);
+  }
+  const added = more.basis.subarray(0, numNew * width);
+  const basis = new Float32Array(total * width);
+  basis.set(held);
+  basis.set(metric ? unweighted(added, numNew, metric) : added, held.length);
+  const singularValues = Float32Array.from({ length: total }, (_, c) => columnNorm(codes, c, total));
+  const kept = more.singularValues.subarray(0, numNew).reduce((sum, value) => sum + value * value, 0);
+  const lost = energy > 0 ? Math.max(0, lostByOld - kept / energy) : 0;
+  const factors = { codes, basis, rank: total, singularValues };
+  if (!metric) return { ...factors, lostEnergy: lost };
+  const lostEnergy = total ? await lostShare(rows, factors, numTokens, products) : lost;
+  return { ...factors, lostEnergy, weightedLostEnergy: lost };
+}
+
+/** Codes [T, n] in rows that are almost orthonormal, and what those leave out, [T, W]. The second pass makes up for the rounding of float16 rows. */
+async function project(
+  rows: Float32Array,
+  numTokens: number,
+  held: Float32Array,
+  numHeld: number,
+  width: number,
+  products: Products<Float32Array>,
+): Promise<{ codes: Float32Array; error: Float32Array }> {
+  const codes = new Float32Array(numTokens * numHeld);
+  let error = rows;
+  const basis = { values: held, rows: numHeld, columns: width };
+  for (let pass = 0; pass < 2 && numHeld; pass++) {
+    const left = await products.timesTransposed({ values: error, rows: numTokens, columns: width }, basis);
+    for (let i = 0; i < codes.length; i++) codes[i] = (codes[i] as number) + (left.values[i] as number);
+    const { values } = await products.times({ values: codes, rows: numTokens, columns: numHeld }, basis);
+    error = rows.map((value, i) => value - (values[i] as number));
+  }
+  return { codes, error };
+}
+
+/** The fewest leading columns of `more`, which factor what was lost, that leave out no more than the tolerance; all of them if none do. */
+function columnsFor(more: Factors, lostByOld: number, tolerance: number): number {
+  const energies = more.singularValues.map((value) => value * value);
+  const all = energies.reduce((sum, value) => sum + value, 0);
+  if (!(all > 0)) return 0;
+  // `more` leaves out a share of its own.
+  const whole = all / (1 - more.lostEnergy);
+  let left = whole;
+  for (const [c, energy] of energies.entries()) {
+    if ((left / whole) * lostByOld <= tolerance) return c;
+    left -= energy;
+  }
+  return more.rank;
+}
+
+function sumOfSquares(values: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2;
+  return sum;
+}
+
+function columnNorm(codes: Float32Array, column: number, rank: number): number {
+  let sum = 0;
+  for (let i = column; i < codes.length; i += rank) sum += (codes[i] as number) ** 2;
+  return Math.sqrt(sum);
+}
