@@ -2,6 +2,7 @@
 import { DynamicCache, Tensor } from '@huggingface/transformers';
 import { axisBytes, type Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
+import { MOST_NEW } from './contract.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import type { Split } from './encode/column-bits.ts';
 import { AttentionPackError } from './errors.ts';
@@ -32,6 +33,11 @@ export interface CacheReport {
   /** Of each layer, how many columns have 8, 4 and 2 bits, where codes or bases are *mixed* and images are packed. Ranks are then the most columns a layer has. */
   readonly columnBits?: readonly { readonly keys: Split; readonly values: Split }[];
   readonly rotary: RotaryMode;
+  /**
+   * In `m-rope`: runs of up to this many new tokens score packed keys axis by axis; those of more rebuild and turn them, which is cheaper then, and as
+   * exact. 0: all do, since images are small or there are none.
+   */
+  readonly byAxes?: number;
   /** Bytes as held, by kind. */
   readonly bytes: Footprint;
   /** Bytes a dense fp16 cache of the same tokens takes. */
@@ -128,6 +134,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
         : options.rank,
       ...(splits.length === sides.length && { columnBits: splits }),
       rotary: graph.rotary,
+      ...(graph.rotary === 'm-rope' && { byAxes: store.batch ? Number(store.feeds()[MOST_NEW]?.data[0]) : 0 }),
       bytes,
       denseFp16Bytes,
       compression: bytes.total ? denseFp16Bytes / bytes.total : 0,

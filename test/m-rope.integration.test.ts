@@ -53,12 +53,12 @@ async function run(model: Packed, inputs: Prompt, options: object): Promise<{ lo
   return { logits, report };
 }
 
-async function expectSame(inputs: Prompt, options: object = {}): Promise<void> {
-  const [a, b] = [await run(byAxes, inputs, options), await run(late, inputs, options)];
+async function expectSame(inputs: Prompt, options: object = {}, models: readonly [Packed, Packed] = [byAxes, late]): Promise<void> {
+  const [a, b] = [await run(models[0], inputs, options), await run(models[1], inputs, options)];
   a.logits.forEach((logits, step) => {
     expectClose(logits, b.logits[step] as Float32Array, SAME);
   });
-  expect(a.report).toMatchObject({ rotary: 'm-rope', ranks: b.report.ranks, packedTokens: b.report.packedTokens });
+  expect(a.report).toMatchObject({ rotary: 'm-rope', byAxes: choice.mostNew, ranks: b.report.ranks, packedTokens: b.report.packedTokens });
   // A later picture's keys differ by the rounding of what its tokens saw.
   for (const side of ['keys', 'values'] as const) expect(a.report.lostEnergy[side]).toBeCloseTo(b.report.lostEnergy[side], 6);
   const { codes, bases, window } = b.report.bytes;
@@ -96,4 +96,11 @@ describe.each(CHOICES)('%s', (_, mostNew) => {
     const grids = rows.flatMap(({ image_grid_thw }) => (image_grid_thw as Tensor).tolist() as bigint[][]);
     await expectSame({ ...leftPadded(rows), image_grid_thw: int64(grids) } as Prompt);
   });
+});
+
+test.each([{ codes: 'float16', basis: 'float16' }, { codes: 'int8' }, { codes: 'mixed', basis: 'mixed' }] as const)('%o', async (types) => {
+  choice.mostNew = 1e6;
+  const rank = 12;
+  const models = [await tiny.load({ ...types, rank }), await tiny.load({ ...types, rank, rotary: 'rotate-late' })] as const;
+  await expectSame(await shown(tiny, [ask('Which?', 2)], [[3, 7], [8, 2]]), {}, models); // biome-ignore format: sizes side by side
 });

@@ -1,8 +1,10 @@
 /** Tables of where tokens stand on each axis, against what their positions say; the choice of width; the bytes and columns of a packed part that has them. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { axisTableBytes, axisTableNumbers, axisTables, cheapestWidth, type Sweep } from '../../src/cache/axis-tables.ts';
+import { type AxisTables, axisTableBytes, axisTableNumbers, axisTables, cheapestWidth, type Sweep } from '../../src/cache/axis-tables.ts';
 import { mostNewByAxes } from '../../src/cache/by-axes.ts';
+import { PackedPart } from '../../src/cache/packed.ts';
+import type { Factors } from '../../src/encode/factor.ts';
 import type { ModelShape } from '../../src/shape.ts';
 
 const AXES = 3;
@@ -112,4 +114,30 @@ test('large pictures and clips are scored by axes one token at a time, small pic
   expect(mostNew(1, 1, 64, 64)).toBeGreaterThanOrEqual(1);
   expect(mostNew(1, 16, 16, 16)).toBeGreaterThanOrEqual(1);
   expect(mostNew(1, 1, 64, 64)).toBeLessThan(64);
+});
+
+test('a packed part holds the key bases’ columns by axis, and counts the tables', () => {
+  const axisColumns = [[1, 3], [0, 2]]; // biome-ignore format: axis by axis
+  const layer = { index: 0, numHeads: 2, numKvHeads: 2, headDim: 4, rotary: 'outside' as const };
+  const shape: ModelShape = { layers: [layer], positionAxes: 2, axisColumns, windowType: 'float32' };
+  const part = new PackedPart(shape, 1, { codes: 'float32', basis: 'float32' }, 2);
+  const before = part.bytes;
+  const factors = (): Factors => ({
+    rank: 1,
+    codes: Float32Array.of(1, 1),
+    basis: Float32Array.of(0, 1, 2, 3, 10, 11, 12, 13),
+    lostEnergy: 0,
+    singularValues: Float32Array.of(1),
+  });
+  part.add([{ sequence: 0, slots: [4, 5], positions: [7, 8, 7, 9], layers: [{ keys: factors(), values: factors() }] }]);
+  const { keys, values } = part.layer(0);
+  // First columns of the pairs (1, 3) and (0, 2), then their second ones; values as they were.
+  expect([...keys.basis]).toEqual([1, 0, 3, 2, 11, 10, 13, 12]);
+  expect([...values.basis]).toEqual([0, 1, 2, 3, 10, 11, 12, 13]);
+  const tables = part.axisTables as AxisTables;
+  expect(tables.positions.map((places) => [...places])).toEqual([[7n], [8n, 9n]]); // biome-ignore format: axis by axis
+  // Codes and bases of two sides, slots and two numbers a position, and the tables.
+  expect(part.bytes - before).toBe(2 * 4 * (2 + 8) + 8 * 2 * 3 + axisTableBytes(tables));
+  part.crop(0);
+  expect(part.bytes).toBe(before);
 });
