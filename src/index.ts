@@ -16,6 +16,7 @@ export type {
   CompactAt,
   EvictOf,
   EvictOptions,
+  EvictPer,
   EvictWhen,
   GraphOptions,
   PackedOptions,

@@ -43,6 +43,10 @@ export type EvictWhen = (typeof EVICT_WHEN)[number];
 export const EVICT_OF = ['images', 'all'] as const;
 export type EvictOf = (typeof EVICT_OF)[number];
 
+/** What `keep` is counted for. */
+export const EVICT_PER = ['context', 'image'] as const;
+export type EvictPer = (typeof EVICT_PER)[number];
+
 /**
  * How a cache lets tokens go for good. A token goes in all layers at once, since slots are shared by them; others keep their slots and positions. A dense token
  * gives its rows back; a packed one its codes, and a segment's basis goes with its last token. Segments are as long as the longest, so codes shrink
@@ -61,6 +65,11 @@ export interface EvictOptions {
   readonly when?: EvictWhen;
   /** One of: *images* (default): image tokens only, text always stays; *all*: text too. */
   readonly of?: EvictOf;
+  /**
+   * One of: *context* (default): `keep` is for all images of a sequence, which compete; *image*: each image keeps as many. Packed images of one size then
+   * lose equal numbers of rows, so that none is padded to another's length and all of their memory is given back. Not with `of: 'all'`.
+   */
+  readonly per?: EvictPer;
   /** This many tokens at the start of the sequence always stay, and count towards what is kept. Default 4. */
   readonly sink?: number;
   /** This many of the newest tokens always stay, and count likewise. Default: 0 of *images*, 32 of *all*. */
@@ -296,6 +305,9 @@ export function columnsWanted({ rank, bits = DEFAULT_BITS, spread = 'energy' }: 
 export function resolveEviction(options: EvictOptions, shape: ModelShape): ResolvedEviction {
   const numLayers = shape.layers.length;
   const of = oneOf('evict.of', options.of ?? 'images', EVICT_OF);
+  const per = oneOf('evict.per', options.per ?? 'context', EVICT_PER);
+  if (per === 'image' && of === 'all')
+    throw new AttentionPackError("evict.per 'image' needs evict.of 'images', got 'all'; text belongs to no image");
   const { keep } = options;
   if (typeof keep !== 'number' || !(keep > 0 && (keep < 1 || Number.isInteger(keep))))
     throw new AttentionPackError(
@@ -309,6 +321,7 @@ export function resolveEviction(options: EvictOptions, shape: ModelShape): Resol
     keep,
     when: oneOf('evict.when', options.when ?? 'prefill', EVICT_WHEN),
     of,
+    per,
     sink: count('evict.sink', options.sink ?? 4, 0),
     recent: count('evict.recent', options.recent ?? (of === 'all' ? 32 : 0), 0),
     queries: count('evict.queries', options.queries ?? 32, 1),

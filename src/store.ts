@@ -338,15 +338,19 @@ export class CacheStore {
       const open = images.filter(({ end }) => end > this.numSlots);
       const isOf = (slot: number): boolean =>
         !open.some((image) => within(image, slot)) && (rule.of === 'all' || images.some((image) => within(image, slot)));
-      const held = this.#heldSlots(sequence).filter(isOf);
       const seen = this.#tokens?.mask(sequence) ?? new Uint8Array(0);
       const firstSlot = this.#firstSlot(sequence, []);
       const [first, last] = [firstSlot + rule.sink, this.numSlots - rule.recent];
       const mayGo = (slot: number): boolean =>
         slot >= first && slot < last && (!only || only.some((span) => span.sequence === sequence && within(span, slot)));
-      const free = held.filter(mayGo);
-      const numSeen = seen.reduce((sum, visible, slot) => sum + (visible && isOf(slot) ? 1 : 0), 0);
-      return new Set(eviction.choose({ sequence, firstSlot, free, numProtected: held.length - free.length, numSeen }, rule));
+      const chosen = (isMember: (slot: number) => boolean): number[] => {
+        const held = this.#heldSlots(sequence).filter(isMember);
+        const free = held.filter(mayGo);
+        const numSeen = seen.reduce((sum, visible, slot) => sum + (visible && isMember(slot) ? 1 : 0), 0);
+        return eviction.choose({ sequence, firstSlot, free, numProtected: held.length - free.length, numSeen }, rule);
+      };
+      if (rule.per === 'context') return new Set(chosen(isOf));
+      return new Set(images.flatMap((image) => chosen((slot) => within(image, slot) && isOf(slot))));
     });
     return this.#remove(gone);
   }

@@ -224,6 +224,21 @@ describe('a cache', () => {
     expect(store.packedSpans).toBe(1);
   });
 
+  test('with a share of each image gives all of their memory back, where images that compete leave some padded', async () => {
+    const images = [
+      { start: 0, end: 10 },
+      { start: 10, end: 20 },
+    ];
+    const codes: number[] = [];
+    for (const per of ['image', 'context'] as const) {
+      const store = open({ evict: { policy: 'streaming-llm', keep: 0.6, per, sink: 0 } });
+      await feed(store, 20, images);
+      expect(store.packedTokens).toBe(12);
+      codes.push(store.footprint().codes / 16);
+    }
+    expect(codes).toEqual([2 * 6, 2 * 10]);
+  });
+
   test('still forgets what stands behind a slot, and takes images up to there for its own', async () => {
     const store = open({ evict: { policy: 'streaming-llm', keep: 3, sink: 0 } });
     await feed(store, 12, [{ start: 2, end: 10 }]);

@@ -22,6 +22,7 @@ describe('eviction', () => {
       keep: 0.25,
       when: 'prefill',
       of: 'images',
+      per: 'context',
       sink: 4,
       recent: 0,
       queries: 32,
@@ -50,6 +51,7 @@ describe('eviction', () => {
     [{ policy: 'h2o', keep: 2.5 }, 'evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got 2.5'],
     [{ policy: 'h2o', keep: '0.5' }, "evict.keep must be a share between 0 and 1 or a whole number of tokens >= 1, got '0.5'"],
     [{ policy: 'fastv', keep: 1, layer: 3 }, "evict.layer 3 exceeds the model's 2 layers; use 1 to 2"],
+    [{ policy: 'h2o', keep: 1, of: 'all', per: 'image' }, "evict.per 'image' needs evict.of 'images', got 'all'; text belongs to no image"],
     [{ policy: 'h2o', keep: 1, when: 'decode' }, "evict.when must be one of prefill, packing, always, asked; got 'decode'"],
   ])('refuses %o', (options, message) => {
     expect(() => evict(options)).toThrow(new AttentionPackError(message));

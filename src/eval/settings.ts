@@ -5,6 +5,7 @@ import {
   BASIS_PER,
   COMPACT_AT,
   EVICT_OF,
+  EVICT_PER,
   EVICT_WHEN,
   type EvictOptions,
   oneOf,
@@ -35,7 +36,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -131,6 +132,7 @@ const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => P
   keep: (value, where) => ({ keep: shareOrWhole(value, where) }),
   'evict-when': (value, where) => ({ when: oneOf(where, value, EVICT_WHEN) }),
   'evict-of': (value, where) => ({ of: oneOf(where, value, EVICT_OF) }),
+  'evict-per': (value, where) => ({ per: oneOf(where, value, EVICT_PER) }),
   'evict-sink': (value, where) => ({ sink: whole(value, where, 0) }),
   'evict-recent': (value, where) => ({ recent: whole(value, where, 0) }),
   'evict-queries': (value, where) => ({ queries: whole(value, where, 1) }),

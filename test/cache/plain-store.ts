@@ -105,18 +105,23 @@ export class PlainStore {
       const inSpan = (slot: number, spans: readonly Omit<PlainSpan, 'prompt'>[]): boolean =>
         spans.some(({ sequence, start, end }) => sequence === b && slot >= start && slot < end);
       const [done, open] = [this.#images.filter(({ end }) => end <= tokens.length), this.#images.filter(({ end }) => end > tokens.length)];
-      const ofRule = tokens.filter(({ slot, isPadding }) => !isPadding && !inSpan(slot, open) && (rule.of === 'all' || inSpan(slot, done)));
+      const isOf = ({ slot, isPadding }: PlainToken): boolean =>
+        !isPadding && !inSpan(slot, open) && (rule.of === 'all' || inSpan(slot, done));
       const firstToken = tokens.findIndex(({ isPadding }) => !isPadding);
       const isSafe = ({ slot }: PlainToken): boolean =>
         slot < firstToken + rule.sink || slot >= tokens.length - rule.recent || (due !== undefined && !inSpan(slot, due));
-      const keep = rule.keep < 1 ? Math.round(rule.keep * ofRule.length) : rule.keep;
-      const held = ofRule.filter(({ isEvicted }) => !isEvicted);
-      const free = held.filter((token) => !isSafe(token));
-      const scores = new Map(free.map((token, i) => [token, rule.policy === 'snapkv' ? pooled(free, i) : token.score]));
-      for (let left = held.length; left > keep && free.length; left--) {
-        const worst = free.reduce((low, token) => ((scores.get(token) as number) < (scores.get(low) as number) ? token : low));
-        worst.isEvicted = true;
-        free.splice(free.indexOf(worst), 1);
+      const own = this.#images.filter(({ sequence }) => sequence === b);
+      const groups = rule.per === 'image' ? own.map((image) => tokens.filter(({ slot }) => inSpan(slot, [image]))) : [tokens];
+      for (const ofRule of groups.map((group) => group.filter(isOf))) {
+        const keep = rule.keep < 1 ? Math.round(rule.keep * ofRule.length) : rule.keep;
+        const held = ofRule.filter(({ isEvicted }) => !isEvicted);
+        const free = held.filter((token) => !isSafe(token));
+        const scores = new Map(free.map((token, i) => [token, rule.policy === 'snapkv' ? pooled(free, i) : token.score]));
+        for (let left = held.length; left > keep && free.length; left--) {
+          const worst = free.reduce((low, token) => ((scores.get(token) as number) < (scores.get(low) as number) ? token : low));
+          worst.isEvicted = true;
+          free.splice(free.indexOf(worst), 1);
+        }
       }
     });
     this.#open = this.#open.filter(
