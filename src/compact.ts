@@ -7,8 +7,16 @@ import { fromFloat16 } from './encode/quantise.ts';
 import type { Metric } from './encode/weighted.ts';
 import { assert } from './errors.ts';
 import { joined } from './joined.ts';
-import type { ResolvedCacheOptions } from './options.ts';
+import type { Ranks, ResolvedCacheOptions } from './options.ts';
 import type { ModelShape } from './shape.ts';
+
+/** A basis that grows. */
+export interface HeldBasis {
+  readonly rank: Ranks;
+  readonly tolerance: number;
+  /** Rows held of one layer and side, [n, W]. */
+  held(layer: number, side: 'keys' | 'values'): Float32Array;
+}
 
 /**
  * Factors the tokens of `spans`, one under the other, over all key/value heads combined: keys [T, Hkv·D] as they were before rotary embedding
@@ -17,6 +25,7 @@ import type { ModelShape } from './shape.ts';
  * @param spans of one sequence; they share the basis
  * @param rows of each span in the window
  * @param metrics what errors of keys cost, by layer; default: all directions alike
+ * @param growth of a basis that grows: what is held of it, and how far it may. Default: a basis of their own.
  */
 export async function compact(
   spans: readonly OpenSpan[],
@@ -26,6 +35,7 @@ export async function compact(
   { rank, seed }: ResolvedCacheOptions,
   encoder: Encoder,
   metrics?: readonly Metric[],
+  growth?: HeldBasis,
 ): Promise<NewSegment> {
   const sequence = spans[0]?.sequence ?? 0;
   const slots = spans.flatMap(slotsOf);
@@ -38,16 +48,21 @@ export async function compact(
     const width = numKvHeads * headDim;
     const rawKeys = spans.flatMap((span) => span.rawKeys[l] ?? []);
     const keyRows = rawKeys.length ? joined(rawKeys) : toFloat32((scratch = window.gather(l, 'keys', sequence, allRows, scratch)));
-    const keys = await encoder.factor(keyRows, slots.length, width, rank.keys, seed, metrics?.[l]);
+    const factor = (side: 'keys' | 'values', of: Float32Array, metric?: Metric): Promise<Factors> => {
+      if (!growth) return encoder.factor(of, slots.length, width, rank[side], seed, metric);
+      const { tolerance } = growth;
+      return encoder.extend(of, slots.length, width, growth.held(l, side), { rank: growth.rank[side], tolerance }, seed, metric);
+    };
+    const keys = await factor('keys', keyRows, metrics?.[l]);
     scratch = window.gather(l, 'values', sequence, allRows, scratch);
-    const values = await encoder.factor(toFloat32(scratch), slots.length, width, rank.values, seed);
+    const values = await factor('values', toFloat32(scratch));
     layers.push({ keys, values });
   }
   // In post-rope there are none, and nobody reads what stands there.
   const positions = spans.flatMap((span) =>
     span.positions.length ? [...span.positions] : new Array<number>(slotsOf(span).length).fill(0),
   );
-  return { sequence, slots, positions, layers };
+  return { sequence, slots, positions, layers, ...(growth && { joins: true }) };
 }
 
 function toFloat32(rows: WindowArray): Float32Array {

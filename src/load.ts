@@ -11,7 +11,20 @@ import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
 
-const CACHE_OPTIONS = ['rank', 'bits', 'spread', 'compactAt', 'basisPer', 'bases', 'sink', 'recent', 'chunk', 'seed', 'evict'] as const;
+const CACHE_OPTIONS = [
+  'rank',
+  'bits',
+  'spread',
+  'compactAt',
+  'basisPer',
+  'tolerance',
+  'bases',
+  'sink',
+  'recent',
+  'chunk',
+  'seed',
+  'evict',
+] as const;
 const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass', 'queryMoments', 'moments'] as const;
 
 /**

@@ -109,9 +109,15 @@ export interface CacheOptions {
   /**
    * One of: *image* (default; the paper's): each image is factored alone and brings its own basis, W·rank elements per layer for keys and again
    * for values; *context*: the images packed together, all of one prompt, share one. With many small images the bases are most of the bytes,
-   * so sharing pays for a far higher rank. Needs `compactAt: 'context'`.
+   * so sharing pays for a far higher rank. With `compactAt: 'span'` there is one basis for all images of a sequence, which grows with each of them by what
+   * `tolerance` asks for, up to `rank`; codes and bases must then be floats.
    */
   readonly basisPer?: BasisPer;
+  /**
+   * Of a basis that grows: share of an image's energy (weighted energy where `bases` are) that may be lost before the basis gets new directions for it. Smaller
+   * keeps more and fills the basis sooner; what comes when it is full has to do with what is there. Default 0.02.
+   */
+  readonly tolerance?: number;
   /**
    * What bases of keys are best at. One of: *plain*: keys themselves; *weighted*: scores, errors being weighed by what queries behind images ask for, which
    * `attentionpack calibrate` has found out (see `moments`). Same bytes, same work when read. Default: *weighted* where the model has moments, else *plain*.
@@ -179,6 +185,7 @@ export interface ResolvedCacheOptions {
   readonly compactAt: CompactAt;
   readonly basisPer: BasisPer;
   readonly bases?: Bases;
+  readonly tolerance?: number;
   readonly sink: number;
   readonly recent: number;
   readonly chunk: number;
@@ -190,6 +197,32 @@ export interface ResolvedCacheOptions {
 }
 
 export type ResolvedEviction = Required<EvictOptions>;
+
+/** Of the energy that a growing basis may lose for an image. */
+const DEFAULT_TOLERANCE = 0.02;
+
+/** Whether a sequence has one basis, which grows as its images are packed. */
+export function isGrowing({ basisPer, compactAt }: Pick<ResolvedCacheOptions, 'basisPer' | 'compactAt'>): boolean {
+  return basisPer === 'context' && compactAt === 'span';
+}
+
+/**
+ * How far a basis may grow; undefined where none does.
+ *
+ * @throws {AttentionPackError} if codes or bases are held as levels, whose steps are made for the tokens that are there
+ */
+export function growthOf(
+  { codes, basis }: { readonly codes: CodeType; readonly basis: BasisType },
+  options: ResolvedCacheOptions,
+): { readonly rank: Ranks; readonly tolerance: number } | undefined {
+  if (!isGrowing(options)) return undefined;
+  if ([codes, basis].some((type) => type !== 'float32' && type !== 'float16')) {
+    throw new AttentionPackError(
+      `a basis that grows (basisPer 'context', compactAt 'span') needs codes and basis float32 or float16, got '${codes}' and '${basis}'`,
+    );
+  }
+  return { rank: options.rank, tolerance: options.tolerance ?? DEFAULT_TOLERANCE };
+}
 
 /** The paper's rank for LLaVA-1.5-7B. */
 const PAPER_RANK = 64;
@@ -219,15 +252,20 @@ export function resolveCacheOptions(
   }
   const compactAt = oneOf('compactAt', options.compactAt ?? defaults.compactAt ?? 'context', COMPACT_AT);
   const basisPer = oneOf('basisPer', options.basisPer ?? defaults.basisPer ?? 'image', BASIS_PER);
-  if (basisPer === 'context' && compactAt !== 'context') {
+  const tolerance = options.tolerance ?? defaults.tolerance ?? DEFAULT_TOLERANCE;
+  if (typeof tolerance !== 'number' || !(tolerance >= 0 && tolerance < 1))
     throw new AttentionPackError(
-      `basisPer 'context' needs compactAt 'context', got '${compactAt}'; images packed one by one cannot share a basis`,
+      `tolerance must be a share from 0 to below 1, got ${typeof tolerance === 'string' ? `'${tolerance}'` : tolerance}`,
     );
-  }
+  if (options.tolerance !== undefined && !isGrowing({ basisPer, compactAt }))
+    throw new AttentionPackError(
+      `tolerance is of a basis that grows, which needs basisPer 'context' and compactAt 'span'; got '${basisPer}' and '${compactAt}'`,
+    );
   return {
     rank: ranks,
     compactAt,
     basisPer,
+    tolerance,
     bases: oneOf('bases', options.bases ?? defaults.bases ?? 'plain', BASES),
     sink: count('sink', options.sink ?? defaults.sink ?? 4, 0),
     recent: count('recent', options.recent ?? defaults.recent ?? 0, 0),

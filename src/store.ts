@@ -26,7 +26,7 @@ import type { Encoder } from './encode/factor.ts';
 import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
-import { checkBases, checkBits, columnsWanted, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
+import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
@@ -77,6 +77,7 @@ export class CacheStore {
     if (options.evict) checkGraphGives(graph, options.evict);
     checkBits(graph, options);
     checkBases(graph, options);
+    growthOf(graph, options);
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
@@ -272,16 +273,23 @@ export class CacheStore {
     const start = performance.now();
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
-    const groups = factoredTogether(due, this.options.basisPer);
+    const lost: LostEnergy[] = [];
+    const growth = growthOf(this.graph, this.options);
+    const groups = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
     for (const group of groups) {
       const { sequence } = group[0] as OpenSpan;
       const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
-      segments.push(await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics));
+      const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
+      const segment = await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      segments.push(segment);
+      // The next image begins with the basis this one leaves.
+      if (held) lost.push(...packed.add([segment]));
       gone[sequence]?.push(...rows.flat());
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
-    const lost = packed.add(segments, this.#spans.length);
-    window.remove(gone, Math.max(0, ...this.#spans.map(({ start, end }) => end - start)));
+    const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
+    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing));
+    window.remove(gone, longestComing);
     groups.forEach((group, i) => {
       const { slots } = segments[i] as NewSegment;
       // Where its images stand, evicted tokens included: cutting between those would cut an image.

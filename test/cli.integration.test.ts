@@ -116,7 +116,10 @@ describe('run', () => {
     [['--rnk', '8'], /run has no option '--rnk'; it has .*--rank/],
     [['--max-new-tokens', '0'], /--max-new-tokens takes a whole number/],
     [['--codes', 'int4'], /--codes must be one of float32, float16, int8; got 'int4'/],
-    [['--basis-per', 'context', '--compact-at', 'span'], /basisPer 'context' needs compactAt 'context'/],
+    [['--tolerance', '0.1'], /tolerance is of a basis that grows, which needs basisPer 'context' and compactAt 'span'/],
+    [['--basis-per', 'context', '--compact-at', 'span', '--codes', 'int8'], /a basis that grows .* needs codes and basis float32 or float16/],
+    [['--tolerance', 'low'], /--tolerance takes a share from 0 to below 1; got 'low'/],
+    [['--bases', 'weighted'], /needs the model's query moments; make them with 'attentionpack calibrate/],
     [['--dtype', 'fp64'], /--dtype must be one of fp32, .*; got 'fp64'/],
     [['--dtype', 'fp16'], /has no fp16 weights; it has fp32/],
   ] as const)('refuses %j', async (flags, message) => {

@@ -36,6 +36,7 @@ const IDENTITY: Encoder = {
       lostEnergy: 0,
       singularValues: new Float32Array(width),
     }),
+  extend: () => Promise.reject(new Error('no basis grows here')),
   dispose: () => Promise.resolve(),
 };
 

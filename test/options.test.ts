@@ -64,6 +64,8 @@ describe('options of a cache', () => {
       rank: { keys: 48, values: 48 },
       compactAt: 'context',
       basisPer: 'image',
+      bases: 'plain',
+      tolerance: 0.02,
       sink: 4,
       recent: 0,
       chunk: 256,
@@ -99,9 +101,11 @@ describe('options of a cache', () => {
     [{ spread: 'flat' as never }, "spread must be one of energy, even; got 'flat'"],
     [{ seed: -1 }, 'seed must be a whole number >= 0, got -1'],
     [{ compactAt: 'image' as never }, "compactAt must be one of context, span; got 'image'"],
+    [{ bases: 'best' as never }, "bases must be one of plain, weighted; got 'best'"],
+    [{ basisPer: 'context', compactAt: 'span', tolerance: 1 } as const, 'tolerance must be a share from 0 to below 1, got 1'],
     [
-      { basisPer: 'context', compactAt: 'span' } as const,
-      "basisPer 'context' needs compactAt 'context', got 'span'; images packed one by one cannot share a basis",
+      { tolerance: 0.1 },
+      "tolerance is of a basis that grows, which needs basisPer 'context' and compactAt 'span'; got 'image' and 'context'",
     ],
   ])('refuse %o with the value and what is allowed', (options, message) => {
     expect(() => resolveCacheOptions(options, shape)).toThrow(new AttentionPackError(message));

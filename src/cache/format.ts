@@ -92,9 +92,17 @@ const MOST_LOOKED_AT = 8;
  *
  * @param rank columns asked for: the budget is as many columns of `bits` each, however many of them the split keeps
  * @param width W
+ * @param longestComing tokens of the longest segment known to follow: it may have more columns than these
  */
-export function chooseSplit(factors: readonly Factors[], format: Format, rank: number, width: number, wanted: BitsWanted): Split {
-  const most = Math.max(...factors.map((one) => one.rank));
+export function chooseSplit(
+  factors: readonly Factors[],
+  format: Format,
+  rank: number,
+  width: number,
+  wanted: BitsWanted,
+  longestComing: number,
+): Split {
+  const most = Math.max(Math.min(rank, width, longestComing), ...factors.map((one) => one.rank));
   if (wanted.spread === 'even') {
     const even = evenBits(most, wanted.bits as Bits);
     return { codes: even, basis: even };
@@ -108,7 +116,7 @@ export function chooseSplit(factors: readonly Factors[], format: Format, rank: n
   return spreadBits(errors, tokens, widths, (numbers * rank * wanted.bits) / 8);
 }
 
-/** Errors of every column at every number of bits, summed over segments. */
+/** Errors of every column at every number of bits, summed over segments. Columns beyond those there are yet are taken to be like the last one. */
 function measure(factors: readonly Factors[], format: Format, most: number, width: number): ColumnErrors {
   const zeros = (): Float64Array => new Float64Array(most);
   const each = (): Record<Bits, Float64Array> => ({ 8: zeros(), 4: zeros(), 2: zeros() });
@@ -129,6 +137,10 @@ function measure(factors: readonly Factors[], format: Format, most: number, widt
         if (errors.basis) add(errors.basis[bits], c, quantiseColumn(row, bits).error * columnEnergy);
       }
     }
+  }
+  const known = Math.max(...factors.map(({ rank }) => rank));
+  for (const sums of [errors.dropped, ...[errors.codes, errors.basis].flatMap((each) => (each ? Object.values(each) : []))]) {
+    sums.fill(sums[known - 1] ?? 0, known);
   }
   return errors;
 }

@@ -6,7 +6,7 @@ import { columnsByAxis, type ModelShape } from '../shape.ts';
 import { type AxisTables, axisTableBytes, axisTables } from './axis-tables.ts';
 import { type BasisArray, type BitsWanted, type CodeArray, chooseSplit, type Format, isMixed, rankOf, type SideLayout } from './format.ts';
 import { type LostEnergy, meanLost } from './lost-energy.ts';
-import { emptySide, movedSide, type PackedSide, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
+import { emptySide, movedSide, type PackedSide, readBasis, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
 
 type PackedArray = CodeArray | BasisArray | BigInt64Array;
 
@@ -28,6 +28,8 @@ export interface NewSegment {
   /** Rotary position of each token, [T, A]. */
   readonly positions: readonly number[];
   readonly layers: readonly { readonly keys: Factors; readonly values: Factors }[];
+  /** Whether its tokens join the sequence's last segment, if it has one: each basis begins with that one's. Default: it is a segment of its own. */
+  readonly joins?: boolean;
 }
 
 /**
@@ -123,30 +125,39 @@ export class PackedPart {
    * sequence's buffers get room for exactly those, so that an album packed image by image is never held twice. Where bits are shared out among columns, the
    * first segments decide how; those that come later get the same.
    *
+   * @param longestComing tokens of the longest of those that follow
    * @returns of each segment, what it leaves out as held
    */
-  add(segments: readonly NewSegment[], numComing = 0): LostEnergy[] {
+  add(segments: readonly NewSegment[], numComing = 0, longestComing = 0): LostEnergy[] {
     if (!segments.length) return [];
     const counts = [...this.counts];
-    const place = segments.map((segment) => (counts[segment.sequence] = (counts[segment.sequence] ?? 0) + 1) - 1);
+    const lengths = this.counts.map((count, b) => (count ? this.#lengthOf(b, count - 1) : 0));
+    const places = segments.map(({ sequence, slots, joins }) => {
+      const isNew = !joins || !counts[sequence];
+      if (isNew) counts[sequence] = (counts[sequence] ?? 0) + 1;
+      const start = isNew ? 0 : (lengths[sequence] ?? 0);
+      lengths[sequence] = start + slots.length;
+      return { segment: (counts[sequence] ?? 0) - 1, start };
+    });
     const numSegments = Math.max(...counts);
     const growth = numComing > 0 ? numSegments + numComing : Math.ceil(this.#capacity * 1.5);
     const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
-    const tokens = Math.max(this.#numTokens, ...segments.map((segment) => segment.slots.length));
+    const tokens = Math.max(this.#numTokens, ...segments.map(({ slots }, s) => (places[s]?.start ?? 0) + slots.length));
     this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, layout) => {
       const factors = segments.flatMap((segment) => segment.layers[l]?.[side] ?? []);
-      if (this.#wanted && isMixed(this.#format)) return layout.split ? layout : this.#share(l, side, factors, this.#wanted);
+      if (this.#wanted && isMixed(this.#format)) return layout.split ? layout : this.#share(l, side, factors, this.#wanted, longestComing);
       return { rank: Math.max(layout.rank, ...factors.map(({ rank }) => rank)) };
     });
     const lost = segments.map((segment, s) => {
-      const at = segment.sequence * capacity + (place[s] ?? 0);
-      this.#slots.set(segment.slots.map(BigInt), at * tokens);
-      this.#positions.set(segment.positions.map(BigInt), at * tokens * this.#axes);
+      const at = segment.sequence * capacity + (places[s]?.segment ?? 0);
+      const firstRow = at * tokens + (places[s]?.start ?? 0);
+      this.#slots.set(segment.slots.map(BigInt), firstRow);
+      this.#positions.set(segment.positions.map(BigInt), firstRow * this.#axes);
       const ofLayers = this.#layers.map((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
-        const write = (side: PackedSide, of: Factors): number => writeSide(side, this.#format, this.#dims(l), of, at, tokens);
+        const write = (side: PackedSide, of: Factors): number => writeSide(side, this.#format, this.#dims(l), of, at, firstRow);
         return { keys: write(layer.keys, this.#byAxis(factors.keys)), values: write(layer.values, factors.values) };
       });
       return meanLost(ofLayers);
@@ -155,15 +166,42 @@ export class PackedPart {
     return lost;
   }
 
-  /** How bits are shared out among the columns of one layer and side. */
-  #share(l: number, side: 'keys' | 'values', factors: readonly Factors[], { rank, ...bits }: ColumnsWanted): SideLayout {
+  /** Tokens of sequence b's segment m. */
+  #lengthOf(b: number, m: number): number {
+    const first = (b * this.#capacity + m) * this.#numTokens;
+    return this.#slots.subarray(first, first + this.#numTokens).reduce((count, slot) => count + Number(slot >= 0), 0);
+  }
+
+  /** The basis of sequence b's last segment as it is held, [n, W] with columns as keys have them; empty if there is none. Of float types only. */
+  lastBasis(b: number, l: number, side: 'keys' | 'values'): Float32Array {
     const { numKvHeads, headDim } = this.#dims(l);
-    const split = chooseSplit(factors, this.#format, rank[side], numKvHeads * headDim, bits);
+    const layer = this.#layers[l];
+    const m = (this.counts[b] ?? 0) - 1;
+    if (!layer || m < 0) return new Float32Array(0);
+    const order = side === 'keys' && this.#shape.axisColumns ? columnsByAxis(this.#shape.axisColumns) : undefined;
+    return readBasis(layer[side], { numKvHeads, headDim }, b * this.#capacity + m, order);
+  }
+
+  /** How bits are shared out among the columns of one layer and side. */
+  #share(
+    l: number,
+    side: 'keys' | 'values',
+    factors: readonly Factors[],
+    { rank, ...bits }: ColumnsWanted,
+    longestComing: number,
+  ): SideLayout {
+    const { numKvHeads, headDim } = this.#dims(l);
+    const split = chooseSplit(factors, this.#format, rank[side], numKvHeads * headDim, bits, longestComing);
     return { rank: rankOf(split), split };
   }
 
-  /** Drops the segments that stand at slot `length` or behind, and the memory they took. None may lie on both sides. */
+  /** Drops what stands at slot `length` or behind, and the memory it took. */
   crop(length: number): void {
+    const behind = this.counts.map((_, b) => new Set(this.slotsOf(b).filter((slot) => slot >= length)));
+    if (this.#cutsSegment(behind)) {
+      this.remove(behind);
+      return;
+    }
     const first = (b: number, m: number): number => Number(this.#slots[(b * this.#capacity + m) * this.#numTokens]);
     // A sequence's segments are in the order of their slots, so those that stay are its first ones.
     const kept = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)).filter((slot) => slot < length).length);
@@ -172,6 +210,17 @@ export class PackedPart {
     const tokens = numSegments ? this.#numTokens : 0;
     this.#relayout({ kept, capacity: numSegments, tokens }, (_l, _side, layout) => (numSegments ? layout : NOTHING));
     this.#setCounts(kept);
+  }
+
+  /** Whether some segment would lose some of its tokens, but not all. */
+  #cutsSegment(gone: readonly ReadonlySet<number>[]): boolean {
+    return this.counts.some((count, b) =>
+      Array.from({ length: count }, (_, m) => (b * this.#capacity + m) * this.#numTokens).some((first) => {
+        const slots = Array.from(this.#slots.subarray(first, first + this.#numTokens), Number).filter((slot) => slot >= 0);
+        const numGone = slots.filter((slot) => gone[b]?.has(slot)).length;
+        return numGone > 0 && numGone < slots.length;
+      }),
+    );
   }
 
   /** Slots of sequence b's tokens, in the order they lie. */

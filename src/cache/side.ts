@@ -1,6 +1,8 @@
 /** One layer's packed keys or values: the buffers, in the layout the graph reads, and how segments move between them. */
 import type { Factors } from '../encode/factor.ts';
+import { fromFloat16 } from '../encode/quantise.ts';
 import { byteParts } from '../encode/widths.ts';
+import { assert } from '../errors.ts';
 import {
   type BasisArray,
   basisRows,
@@ -96,20 +98,20 @@ export function movedSide(
   return out;
 }
 
-/** Writes a new segment's factors at place `at`. Returns the share of energy they leave out, as held. */
+/** Writes factors: the basis at place `at`, codes from token row `firstRow` of all places on. Returns the share of energy they leave out, as held. */
 export function writeSide(
   side: PackedSide,
   format: Format,
   { numKvHeads, headDim }: SideDims,
   factors: Factors,
   at: number,
-  tokens: number,
+  firstRow: number,
 ): number {
   const width = numKvHeads * headDim;
   const encoded = encodeSide(factors, format, side, width);
   const length = codeLength(format, side);
   const numTokens = factors.rank ? factors.codes.length / factors.rank : 0;
-  copyRows(encoded.codes, 0, numTokens ? encoded.codes.length / numTokens : 0, side.codes, at * tokens, length, numTokens);
+  copyRows(encoded.codes, 0, numTokens ? encoded.codes.length / numTokens : 0, side.codes, firstRow, length, numTokens);
   const heldRows = basisRows(format, side);
   // [rows, Hkv·D] -> [Hkv, rows, D]
   for (let h = 0; h < numKvHeads; h++) {
@@ -120,6 +122,27 @@ export function writeSide(
   }
   side.steps.set(encoded.steps, at * stepLength(format, side));
   return encoded.lostEnergy;
+}
+
+/**
+ * The basis at place `at` as [n, W], rows of zeros behind the last one left out.
+ *
+ * @param order columns of a head in the order they are held; default: as they are
+ */
+export function readBasis(side: PackedSide, { numKvHeads, headDim }: SideDims, at: number, order?: readonly number[]): Float32Array {
+  const { rank, basis } = side;
+  assert(basis instanceof Float32Array || basis instanceof Uint16Array, 'a basis of levels is not read back');
+  const own = basis.subarray(at * numKvHeads * rank * headDim, (at + 1) * numKvHeads * rank * headDim);
+  const numbers = own instanceof Float32Array ? own : fromFloat16(own);
+  const rows = new Float32Array(rank * numKvHeads * headDim);
+  let used = 0;
+  for (let i = 0; i < numbers.length; i++) {
+    if (!numbers[i]) continue;
+    const [h, r, d] = [Math.floor(i / (rank * headDim)), Math.floor(i / headDim) % rank, i % headDim];
+    rows[(r * numKvHeads + h) * headDim + (order?.[d] ?? d)] = numbers[i] as number;
+    used = Math.max(used, r + 1);
+  }
+  return rows.slice(0, used * numKvHeads * headDim);
 }
 
 /** Copies rows of `fromLength` elements into rows of `toLength`; the rest stays zero. Offsets in rows. */

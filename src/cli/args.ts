@@ -23,6 +23,10 @@ export const packingArgs = {
     type: 'string',
     description: `what bases of keys are best at: ${BASES.join(' or ')} (default: weighted where 'attentionpack calibrate' was run)`,
   },
+  tolerance: {
+    type: 'string',
+    description: 'with --basis-per context and --compact-at span, share of energy an image may lose before the basis grows (default: 0.02)',
+  },
   chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
 } as const satisfies ArgsDef;
 
@@ -33,7 +37,7 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, window, compactAt, basisPer, bases, chunk] = [
+  const [rank, rotary, codes, basis, window, compactAt, basisPer, bases, tolerance, chunk] = [
     'rank',
     'rotary',
     'codes',
@@ -42,6 +46,7 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     'compact-at',
     'basis-per',
     'bases',
+    'tolerance',
     'chunk',
   ].map(text);
   return {
@@ -53,6 +58,7 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
     ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
     ...(bases === undefined ? {} : { bases: oneOf('--bases', bases, BASES) }),
+    ...(tolerance === undefined ? {} : { tolerance: share('--tolerance', tolerance) }),
     ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),
   };
 }
@@ -62,6 +68,12 @@ function parseRank(text: string): number | { keys: number; values: number } {
   const [keys, values] = parts;
   if (keys === undefined || parts.length > 2) throw new AttentionPackError(`--rank takes one number or keys,values; got '${text}'`);
   return values === undefined ? keys : { keys, values };
+}
+
+/** @throws {AttentionPackError} unless the text is a number from 0 to below 1 */
+export function share(name: string, text: string): number {
+  if (!/^0?\.\d+$|^0$/.test(text)) throw new AttentionPackError(`${name} takes a share from 0 to below 1; got '${text}'`);
+  return Number(text);
 }
 
 /** @throws {AttentionPackError} unless the text is a whole number >= 1 */

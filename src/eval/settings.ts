@@ -36,7 +36,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -118,6 +118,7 @@ const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => 
   spread: (value, where) => ({ spread: oneOf(where, value, SPREADS) }),
   window: (value, where) => ({ window: oneOf(where, value, WINDOW_TYPES) }),
   'basis-per': (value, where) => ({ basisPer: oneOf(where, value, BASIS_PER) }),
+  tolerance: (value, where) => ({ tolerance: shareBelowOne(value, where) }),
   bases: (value, where) => ({ bases: oneOf(where, value, BASES) }),
   'compact-at': (value, where) => ({ compactAt: oneOf(where, value, COMPACT_AT) }),
   sink: (value, where) => ({ sink: whole(value, where, 0) }),
@@ -197,6 +198,11 @@ function ranks(text: string, where: string): number | Ranks {
   const [keys = '', values] = splitOnce(text, '/');
   const first = whole(keys, where, 1);
   return values === undefined ? first : { keys: first, values: whole(values, where, 1) };
+}
+
+function shareBelowOne(text: string, where: string): number {
+  if (!/^0?\.\d+$|^0$/.test(text)) throw new AttentionPackError(`${where} takes a share from 0 to below 1; got '${text}'`);
+  return Number(text);
 }
 
 function bitsPerColumn(text: string, where: string): number {

@@ -2,7 +2,7 @@
 import { massName, newRowsName, PRESENT_POSITIONS, rawKeysName } from '../../src/contract.ts';
 import type { Encoder, Factors } from '../../src/encode/factor.ts';
 import { toFloat16 } from '../../src/encode/quantise.ts';
-import type { ResolvedCacheOptions, ResolvedEviction } from '../../src/options.ts';
+import { isGrowing, type ResolvedCacheOptions, type ResolvedEviction } from '../../src/options.ts';
 import { Tensor } from '../../src/ort.ts';
 import type { Span } from '../../src/prefill.ts';
 import type { ModelShape } from '../../src/shape.ts';
@@ -133,12 +133,13 @@ export class PlainStore {
   compact(): void {
     const rule = this.#options.evict;
     if (rule && rule.when === 'packing' && this.#due().length) this.evict(rule, this.#due());
-    const { basisPer } = this.#options;
+    // A basis that grows joins images that were packed, and are cropped, one by one.
+    const isOwn = this.#options.basisPer === 'image' || isGrowing(this.#options);
     const due = this.#due();
     const segmentOf = new Map<string, number>();
     for (const span of due) {
       const together = `${span.sequence} ${span.prompt}`;
-      if (basisPer === 'image' || !segmentOf.has(together)) segmentOf.set(together, this.segmentTokens.push(0) - 1);
+      if (isOwn || !segmentOf.has(together)) segmentOf.set(together, this.segmentTokens.push(0) - 1);
       const segment = segmentOf.get(together) as number;
       for (const token of this.sequences[span.sequence] ?? []) {
         if (token.slot < span.start || token.slot >= span.end) continue;
