@@ -75,15 +75,15 @@ describe.each(POLICY_NAMES)('%s', (policy) => {
   test('evicts in each sequence of a left-padded batch what it evicts alone', async () => {
     const pair = [await conversation(tiny, [ask('A longer question about one', 1)], [1]), await conversation(tiny, [ask('?', 1)], [2])];
     const options = rule(5, { when: 'packing' });
-    const next = [await conversation(tiny, [ask('on')])];
+    const next = await conversation(tiny, [ask('on')]);
     const steps = async (prompt: { input_ids: Tensor; attention_mask: Tensor }): Promise<Tensor> => {
       await using cache = new PackedCache(model, options);
       await logitsOf(model, { ...prompt, past_key_values: cache });
-      expect(cache.report().packedTokens).toBe(5 * prompt.input_ids.dims[0]);
-      const ids = next[0]?.input_ids as Tensor;
-      const more = int64(Array.from({ length: prompt.input_ids.dims[0] }, () => [...(ids.data as BigInt64Array)]));
-      const mask = cat([prompt.attention_mask, int64(more.tolist().map((row: bigint[]) => row.map(() => 1n)))], 1);
-      return await logitsOf(model, { input_ids: more, attention_mask: mask, past_key_values: cache });
+      const [batch = 0] = prompt.input_ids.dims;
+      expect(cache.report().packedTokens).toBe(5 * batch);
+      const rows = Array.from({ length: batch }, () => [...(next.input_ids.data as BigInt64Array)]);
+      const mask = cat([prompt.attention_mask, int64(rows.map((row) => row.map(() => 1n)))], 1);
+      return await logitsOf(model, { input_ids: int64(rows), attention_mask: mask, past_key_values: cache });
     };
     const together = floats(await steps(leftPadded(pair)));
     for (const [b, prompt] of pair.entries()) {
@@ -94,7 +94,7 @@ describe.each(POLICY_NAMES)('%s', (policy) => {
 });
 
 test('evicting changes what is answered, and a cache may evict when it is asked to', async () => {
-  const behind = { input_ids: int64([[7, 8]]), attention_mask: int64([new Array<number>(inputs.input_ids.dims[1] + 2).fill(1)]) };
+  const behind = { input_ids: int64([[7, 8]]), attention_mask: int64([new Array<number>((inputs.input_ids.dims[1] ?? 0) + 2).fill(1)]) };
   const logits: Float32Array[] = [];
   for (const keep of [0.999, 3]) {
     await using cache = new PackedCache(model, { evict: { policy: 'snapkv', keep: 9, when: 'asked' } });
