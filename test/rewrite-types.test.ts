@@ -103,6 +103,13 @@ test.each(['post-rope', 'rotate-late'] as const)('int8 codes are read as the num
   expect(Math.max(...int8.map((x, i) => Math.abs(x - (plain[i] as number))))).toBeLessThan(1e-6);
 });
 
+test.each(['codes', 'basis'] as const)('WebGPU, which cannot shift bits, is refused mixed %s', (name) => {
+  const options = { provider: 'webgpu', [name]: 'mixed' } as const;
+  expect(() => rewrite({ model: tinyDecoder(), path: 'tiny.onnx' }, options)).toThrow(
+    `${name}: 'mixed' needs BitShift, which ONNX Runtime's WebGPU provider has not; use 'int8' or 'float16' there`,
+  );
+});
+
 test.each([13, 18, 21])('ONNX opset %i', async (opset) => {
   const { maxDifference } = await compare({ ...SEQUENCES, decoder: { opset } });
   expect(maxDifference).toBeLessThan(2e-5);

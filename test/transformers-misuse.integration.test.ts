@@ -190,7 +190,7 @@ describe('loading', () => {
     [{ rank: 0 }, /rank of keys must be a whole number >= 1, got 0/],
     [{ rank: 2.5 }, /whole number >= 1, got 2.5/],
     [{ rotary: 'early' }, /rotary must be one of rotate-late, m-rope, post-rope; got 'early'/],
-    [{ codes: 'int4' }, /codes must be one of float32, float16, int8; got 'int4'/],
+    [{ codes: 'int4' }, /codes must be one of float32, float16, int8, mixed; got 'int4'/],
     [{ compactAt: 'never' }, /compactAt must be one of context, span; got 'never'/],
     [{ chunk: 0 }, /chunk must be a whole number >= 1, got 0/],
     [{ sink: -1 }, /sink must be a whole number >= 0, got -1/],

@@ -1,7 +1,7 @@
 /** Arguments several commands share, and their checks. */
 import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
-import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions } from '../options.ts';
+import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, SPREADS } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 
 /** How to pack; the same words as the options of the library. */
@@ -16,6 +16,8 @@ export const packingArgs = {
   },
   codes: { type: 'string', description: `element type of codes: ${CODE_TYPES.join(', ')} (default: float32)` },
   basis: { type: 'string', description: `element type of bases: ${BASIS_TYPES.join(', ')} (default: float32)` },
+  bits: { type: 'string', description: 'with mixed codes or bases, bits a column has on average, 1 to 8 (default: 4)' },
+  spread: { type: 'string', description: `how bits are shared out among columns: ${SPREADS.join(' or ')} (default: energy)` },
   window: { type: 'string', description: `element type of the dense window: ${WINDOW_TYPES.join(', ')} (default: the model's own)` },
   'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
   'basis-per': { type: 'string', description: `what shares a basis: ${BASIS_PER.join(' or ')} (default: image)` },
@@ -37,11 +39,13 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, window, compactAt, basisPer, bases, tolerance, chunk] = [
+  const [rank, rotary, codes, basis, bits, spread, window, compactAt, basisPer, bases, tolerance, chunk] = [
     'rank',
     'rotary',
     'codes',
     'basis',
+    'bits',
+    'spread',
     'window',
     'compact-at',
     'basis-per',
@@ -54,6 +58,8 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
     ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
     ...(basis === undefined ? {} : { basis: oneOf('--basis', basis, BASIS_TYPES) }),
+    ...(bits === undefined ? {} : { bits: bitsPerColumn('--bits', bits) }),
+    ...(spread === undefined ? {} : { spread: oneOf('--spread', spread, SPREADS) }),
     ...(window === undefined ? {} : { window: oneOf('--window', window, WINDOW_TYPES) }),
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
     ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
@@ -74,6 +80,14 @@ function parseRank(text: string): number | { keys: number; values: number } {
 export function share(name: string, text: string): number {
   if (!/^0?\.\d+$|^0$/.test(text)) throw new AttentionPackError(`${name} takes a share from 0 to below 1; got '${text}'`);
   return Number(text);
+}
+
+/** @throws {AttentionPackError} unless the text is a number from 1 to 8 */
+export function bitsPerColumn(name: string, text: string): number {
+  const bits = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || !(bits >= 1 && bits <= 8))
+    throw new AttentionPackError(`${name} takes a number from 1 to 8; got '${text}'`);
+  return bits;
 }
 
 /** @throws {AttentionPackError} unless the text is a whole number >= 1 */
