@@ -25,6 +25,7 @@ const RUNS: readonly CacheOptions[] = [
   { chunk: 16, compactAt: 'span', sink: 0 },
   { chunk: 100_000 },
   { chunk: 20, basisPer: 'context', sink: 1 },
+  { chunk: 18, basisPer: 'context', compactAt: 'span', tolerance: 0 },
   { chunk: 9, recent: 10 },
   { sink: 40 },
 ];
@@ -73,6 +74,7 @@ describe.each([
       { rows: 2, options: {} },
       { rows: 3, options: { chunk: 11, compactAt: 'span' } },
       { rows: 3, options: { chunk: 50, basisPer: 'context' } },
+      { rows: 3, options: { chunk: 30, basisPer: 'context', compactAt: 'span', tolerance: 0 } },
     ] as const)(
       '$rows left-padded sequences with different numbers of images each give what they give alone',
       async ({ rows, options }) => {

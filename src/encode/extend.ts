@@ -17,10 +17,15 @@ export interface Growth {
   readonly tolerance: number;
 }
 
+/** What float32 rows leave of themselves after two passes, with some to spare: rounding deserves no directions of its own. */
+const ROUNDING = 1e-12;
+
 /**
  * keys [T, W] ~ codes [T, r] · basis [r, W], where the basis begins with the rows held, bit for bit. No more rows are added than leave out `tolerance`.
  *
  * With a full basis the rows held are all there is, however much they leave out: `lostEnergy` tells.
+ *
+ * Columns are in the order they came, not of energy.
  *
  * @param held [n, W], rows orthonormal (those of held·L under a metric) but for the rounding of the type they are held in
  */
@@ -31,12 +36,13 @@ export async function extendBasis(
   numTokens: number,
   width: number,
   held: Float32Array,
-  { rank, tolerance }: Growth,
+  growth: Growth,
   seed?: number,
   metric?: Metric,
 ): Promise<Factors> {
   assert(held.length % width === 0 && rows.length === numTokens * width, `${held.length} and ${rows.length} numbers of width ${width}`);
   const numHeld = held.length / width;
+  const tolerance = Math.max(growth.tolerance, ROUNDING);
   // 1. Through the directions held; what remains is factored plainly, whatever the metric.
   const [seen, known] = metric
     ? [await weighted(rows, numTokens, metric, products), await weighted(held, numHeld, metric, products)]
@@ -45,23 +51,27 @@ export async function extendBasis(
   const energy = sumOfSquares(seen);
   const lostByOld = energy > 0 ? sumOfSquares(old.error) / energy : 0;
   // 2. New directions for what remains, the fewest that do.
-  const room = lostByOld > tolerance ? Math.max(0, rank - numHeld) : 0;
+  const room = lostByOld > tolerance ? Math.max(0, growth.rank - numHeld) : 0;
   const more = await encoder.factor(old.error, numTokens, width, room, seed);
   const numNew = columnsFor(more, lostByOld, tolerance);
   // 3. Side by side.
   const total = numHeld + numNew;
   const codes = new Float32Array(numTokens * total);
+  const newCodes = new Float32Array(numTokens * numNew);
   for (let t = 0; t < numTokens; t++) {
+    newCodes.set(more.codes.subarray(t * more.rank, t * more.rank + numNew), t * numNew);
     codes.set(old.codes.subarray(t * numHeld, (t + 1) * numHeld), t * total);
-    codes.set(more.codes.subarray(t * more.rank, t * more.rank + numNew), t * total + numHeld);
+    codes.set(newCodes.subarray(t * numNew, (t + 1) * numNew), t * total + numHeld);
   }
-  const added = more.basis.subarray(0, numNew * width);
+  const added = more.basis.slice(0, numNew * width);
   const basis = new Float32Array(total * width);
   basis.set(held);
   basis.set(metric ? unweighted(added, numNew, metric) : added, held.length);
   const singularValues = Float32Array.from({ length: total }, (_, c) => columnNorm(codes, c, total));
-  const kept = more.singularValues.subarray(0, numNew).reduce((sum, value) => sum + value * value, 0);
-  const lost = energy > 0 ? Math.max(0, lostByOld - kept / energy) : 0;
+  // Counted, not summed up from singular values: those are rounded to float32, and small losses would drown in that.
+  const lost = numNew
+    ? lostByOld * (await lostShare(old.error, { codes: newCodes, basis: added, rank: numNew }, numTokens, products))
+    : lostByOld;
   const factors = { codes, basis, rank: total, singularValues };
   if (!metric) return { ...factors, lostEnergy: lost };
   const lostEnergy = total ? await lostShare(rows, factors, numTokens, products) : lost;
