@@ -201,7 +201,8 @@ function ranks(text: string, where: string): number | Ranks {
 }
 
 function shareBelowOne(text: string, where: string): number {
-  if (!/^0?\.\d+$|^0$/.test(text)) throw new AttentionPackError(`${where} takes a share from 0 to below 1; got '${text}'`);
+  // One way to write each: settings go by their names.
+  if (!/^0(\.\d*[1-9])?$/.test(text)) throw new AttentionPackError(`${where} takes a share below 1 such as 0.02; got '${text}'`);
   return Number(text);
 }
 

@@ -33,6 +33,17 @@ test('bits of mixed columns are whole or not', () => {
   expect(parseSetting('packed:codes=mixed,bits=3.5')).toMatchObject({ options: { bits: 3.5 } });
 });
 
+test('bases may be weighted, and may grow', () => {
+  expect(parseSetting('packed:tolerance=0.05,bases=weighted,compact-at=span,basis-per=context,rank=16')).toEqual({
+    kind: 'packed',
+    name: 'packed:16,basis-per=context,tolerance=0.05,bases=weighted,compact-at=span',
+    options: { rank: 16, basisPer: 'context', tolerance: 0.05, bases: 'weighted', compactAt: 'span' },
+  });
+  for (const text of ['.05', '0.050', '1', '-0.1', 'few'])
+    expect(() => parseSetting(`packed:tolerance=${text}`)).toThrow(`packed:tolerance takes a share below 1 such as 0.02; got '${text}'`);
+  expect(() => parseSetting('packed:bases=best')).toThrow(/bases must be one of plain, weighted; got 'best'/);
+});
+
 test('evicting goes with packing, or alone', () => {
   expect(parseSetting('packed:keep=.25,evict=snapkv,rank=16,evict-when=packing')).toEqual({
     kind: 'packed',
