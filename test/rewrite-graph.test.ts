@@ -11,6 +11,7 @@ import {
   GraphEditor,
   type Model,
   type Node,
+  subgraphs,
   type ValueInfo,
 } from '../src/onnx/index.ts';
 import { readShape, rewrite } from '../src/rewrite.ts';
@@ -146,6 +147,11 @@ test('nodes a layer', () => {
     };
     return nodes(3) - nodes(2);
   };
+  /** Nodes of a layer's branch: 0 scores by axes, 1 by keys turned late. */
+  const inBranch = (branch: 0 | 1): number => {
+    const choice = pack(tinyDecoder({ rotary: 'axes' })).model.model.graph?.node?.find(({ opType }) => opType === 'If');
+    return subgraphs(choice as Node)[branch]?.node?.length ?? 0;
+  };
   const counts = {
     'grouped, post-rope': perLayer({}, { rotary: 'post-rope' }),
     'grouped, rotate-late': perLayer({}),
@@ -154,7 +160,8 @@ test('nodes a layer', () => {
     'keys rotated outside, post-rope': perLayer({ rotary: 'outside' }, { rotary: 'post-rope' }),
     'keys rotated outside, rotate-late': perLayer({ rotary: 'outside' }),
     'keys rotated by three axes, rotate-late': perLayer({ rotary: 'axes' }, { rotary: 'rotate-late' }),
-    'keys rotated by three axes, m-rope, outside its branches': perLayer({ rotary: 'axes' }),
+    'keys rotated by three axes, m-rope, by axes': perLayer({ rotary: 'axes' }) + inBranch(0),
+    'keys rotated by three axes, m-rope, late': perLayer({ rotary: 'axes' }) + inBranch(1),
     'fp16, rotate-late': perLayer({ type: DataType.FLOAT16 }),
     'WebGPU, rotate-late': perLayer({}, { provider: 'webgpu' }),
   };
@@ -164,7 +171,8 @@ test('nodes a layer', () => {
       "fp16, rotate-late": 39,
       "grouped, post-rope": 30,
       "grouped, rotate-late": 33,
-      "keys rotated by three axes, m-rope, outside its branches": 25,
+      "keys rotated by three axes, m-rope, by axes": 70,
+      "keys rotated by three axes, m-rope, late": 34,
       "keys rotated by three axes, rotate-late": 31,
       "keys rotated outside, post-rope": 28,
       "keys rotated outside, rotate-late": 31,

@@ -9,6 +9,9 @@ import type { AxisTables } from './axis-tables.ts';
  */
 const COST = { smallProduct: 1.5, move: 26, nodes: 2.2e6 } as const;
 
+/** With 16 new tokens, keys rebuilt were cheaper in every context measured, and what is projected takes memory with each of them. */
+const MOST_EVER = 8;
+
 /** What is packed. */
 export interface PackedExtents {
   /** B·M */
@@ -49,5 +52,5 @@ export function mostNewByAxes(
     [0, 0],
   );
   if (once <= 0) return 0;
-  return perNew <= 0 ? Number.MAX_SAFE_INTEGER : Math.floor(once / perNew);
+  return perNew <= 0 ? MOST_EVER : Math.min(MOST_EVER, Math.floor(once / perNew));
 }

@@ -15,8 +15,8 @@ import { type Axis, columnsOf, isByAxes, isInOrder, type Sweep, sharedSweeps } f
 import { rotate } from './rotary.ts';
 
 /**
- * Scores of the packed tokens, [B, Hkv, R, M·T]: by axes where the step has few enough new tokens for that to be cheaper, which the cache says, and else as
- * `late` gives them. Both are exact.
+ * Scores of the packed tokens, [B, H·N, M, T]: by axes where the step has few enough new tokens for that to be cheaper, which the cache says, and else as
+ * `late` gives them. Both are exact. What a branch ends with is written where the If node wants it: ends that only reshape would be copies.
  *
  * @param query_BHND turned, columns by axis
  * @param alpha multiplied to every score
@@ -26,7 +26,7 @@ export function scoreByAxes(layer: Layer, query_BHND: string, alpha: number, lat
   const { editor } = layer;
   // What all layers share is made outside, where it is made once.
   const sweeps = sharedSweeps(layer);
-  const [scores] = choose(editor, isByAxes(layer), [{ wanted: layer.named('scores_packed_chosen_BHkvRMxT'), type: layer.type, rank: 4 }], {
+  const [scores] = choose(editor, isByAxes(layer), [{ wanted: layer.named('scores_packed_BHRMT'), type: layer.type, rank: 4 }], {
     yes: (branch) => [latentScores(layer.within(branch, 'by_axes'), query_BHND, alpha, sweeps)],
     no: (branch) => [late(layer.within(branch, 'late'))],
   });
@@ -41,11 +41,10 @@ export function byAxis(layer: Layer, rows_BHND: string, wanted: string): string 
   return layer.add('Gather', [rows_BHND, layer.editor.ints(order)], wanted, { axis: -1 });
 }
 
-/** Scores by axes, [B, Hkv, R, M·T]. */
+/** Scores by axes, [B, H·N, M, T]. */
 function latentScores(layer: Layer, query_BHND: string, alpha: number, sweeps: readonly Sweep[]): string {
   const { editor, shared, attention } = layer;
-  const { numHeads, numKvHeads } = attention.shape;
-  const numQueries = shared.timesNew(numHeads);
+  const numQueries = shared.timesNew(attention.shape.numHeads);
   // [.., D] -> [.., 2, D_a / 2] for each axis: both columns of its pairs, in one copy.
   const pairs = columnsOf(layer).map((columns) => columns.length / 2);
   const split = (value: string, rank: number, wanted: string): string[] => {
@@ -70,10 +69,12 @@ function latentScores(layer: Layer, query_BHND: string, alpha: number, sweeps: r
     return layer.add('Gather', [scores_KxwQ, order], `${name}_scores_BMxTQ`, { axis: 0 });
   });
   const scores_BMxTQ = layer.add('Add', parts, 'scores_packed_BMxTxQ');
-  const scores_BMTQ = layer.add('Reshape', [scores_BMxTQ, shared.shape(shared.batch, -1, numQueries)], 'scores_packed_BMxTQ');
-  const scores_BQMT = layer.add('Transpose', [scores_BMTQ], 'scores_packed_BQMxT', { perm: [0, 2, 1] });
-  const shape = shared.shape(0, numKvHeads, shared.timesNew(layer.groups), -1);
-  return layer.add('Reshape', [scores_BQMT, shape], 'scores_packed_BHkvRMxT');
+  const scores_BMTQ = layer.add(
+    'Reshape',
+    [scores_BMxTQ, shared.shape(shared.batch, shared.numSegments, -1, numQueries)],
+    'scores_packed_BMTQ',
+  );
+  return layer.add('Transpose', [scores_BMTQ], 'scores_packed_BQMT', { perm: [0, 3, 1, 2] });
 }
 
 /** u of one axis for each line or column: [K, H·N, r]. */

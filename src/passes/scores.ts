@@ -23,12 +23,19 @@ export function scoreFused(layer: Layer, rows: Rows): string {
 
   let packed_BHkvRMxT: string;
   if (layer.packing.rotary === 'rotate-late') {
-    packed_BHkvRMxT = scoreLateFused(layer, query_B1HkvRD, packedRotary(layer));
+    const scores_BMHkvRT = scoreLateFused(layer, query_B1HkvRD, packedRotary(layer));
+    packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
   } else if (layer.packing.rotary === 'm-rope') {
     const ordered_BHND = byAxis(layer, rows.query_BHND, 'query_ordered_BHND');
     const ordered_B1HkvRD = layer.add('Reshape', [ordered_BHND, shared.shape(0, 1, numKvHeads, -1, headDim)], 'query_ordered_B1HkvRD');
     const turned = orderedRotary(layer);
-    packed_BHkvRMxT = scoreByAxes(layer, ordered_BHND, productScale(layer), (within) => scoreLateFused(within, ordered_B1HkvRD, turned));
+    const scores_BHRMT = scoreByAxes(layer, ordered_BHND, productScale(layer), (late) => {
+      const scores_BMHkvRT = scoreLateFused(late, ordered_B1HkvRD, turned);
+      const numRows = shared.timesNew(attention.shape.numHeads);
+      const scores_BMHRT = late.add('Reshape', [scores_BMHkvRT, shared.shape(0, shared.numSegments, numRows, -1)], 'scores_packed_BMHRT');
+      return late.add('Transpose', [scores_BMHRT], 'scores_packed_BHRMT', { perm: [0, 2, 1, 3] });
+    });
+    packed_BHkvRMxT = joinSegments(layer, scores_BHRMT);
   } else {
     const scores_BMHRT = scoreCodes(layer, query_B1HkvRD, rows.query_BHND, productScale(layer));
     packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHRT], 'scores_packed_BHRMT', { perm: [0, 2, 1, 3] }));
@@ -48,13 +55,18 @@ export function scorePlain(layer: Layer, rows: Rows): string {
 
   let packed_BHkvRMxT: string;
   if (layer.packing.rotary === 'rotate-late') {
-    packed_BHkvRMxT = scoreLatePlain(layer, query_B1HkvDR, packedRotary(layer));
+    packed_BHkvRMxT = joinSegments(layer, scoreLatePlain(layer, query_B1HkvDR, packedRotary(layer)));
   } else if (layer.packing.rotary === 'm-rope') {
     const ordered_BHND = byAxis(layer, scaled_BHND, 'query_ordered_BHND');
     const ordered_BHkvDR = layer.add('Transpose', [rowsByKvHead(layer, ordered_BHND)], 'query_ordered_BHkvDR', { perm: [0, 1, 3, 2] });
     const ordered_B1HkvDR = layer.add('Unsqueeze', [ordered_BHkvDR, editor.ints([1])], 'query_ordered_B1HkvDR');
     const turned = orderedRotary(layer);
-    packed_BHkvRMxT = scoreByAxes(layer, ordered_BHND, 1, (within) => scoreLatePlain(within, ordered_B1HkvDR, turned));
+    const scores_BHRMT = scoreByAxes(layer, ordered_BHND, 1, (late) => {
+      const scores_BHkvRMT = scoreLatePlain(late, ordered_B1HkvDR, turned);
+      const shape = shared.shape(0, shared.timesNew(layer.attention.shape.numHeads), shared.numSegments, -1);
+      return late.add('Reshape', [scores_BHkvRMT, shape], 'scores_packed_BHRMT');
+    });
+    packed_BHkvRMxT = joinSegments(layer, scores_BHRMT);
   } else {
     const latent_BMHkvrR = layer.add('MatMul', [layer.basis('key'), query_B1HkvDR], 'query_latent_BMHkvrR');
     const latent_BMrHkvR = layer.add('Transpose', [latent_BMHkvrR], 'query_latent_BMrHkvR', { perm: [0, 1, 3, 2, 4] });
@@ -70,16 +82,16 @@ export function scorePlain(layer: Layer, rows: Rows): string {
   return layer.add('Concat', [packed_BHkvRMxT, dense_BHkvRC], 'scores_BHkvRC', { axis: -1 });
 }
 
+/** Scores by keys rebuilt and turned, [B, M, Hkv, R, T]. */
 function scoreLateFused(layer: Layer, query_B1HkvRD: string, turned: PackedRotary): string {
   const attributes = { alpha: float(productScale(layer)), transB: 1 };
-  const scores_BMHkvRT = layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer, turned)], 'scores_packed_BMHkvRT', attributes);
-  return joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
+  return layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer, turned)], 'scores_packed_BMHkvRT', attributes);
 }
 
-/** The query is scaled. */
+/** The same in the plain form, by queries that are scaled, [B, Hkv, R, M, T]. */
 function scoreLatePlain(layer: Layer, query_B1HkvDR: string, turned: PackedRotary): string {
   const scores_BMHkvTR = layer.add('MatMul', [turnedKeys(layer, turned), query_B1HkvDR], 'scores_packed_BMHkvTR');
-  return joinSegments(layer, layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] }));
+  return layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] });
 }
 
 /** What a product of query and key is multiplied by; a softcap's division is taken along. */
