@@ -65,14 +65,15 @@ export class Importance {
       columns.forEach((slots, b) => {
         const counted = numQueries[b] ?? 0;
         if (!counted) return;
+        const got = meanOver(layers, mass, b * slots.length, slots.length);
         const row = this.#numbers.row(g, b);
-        slots.forEach((slot, c) => {
-          if (slot < 0) return;
-          const got = layers.reduce((sum, l) => sum + (mass[l]?.[b * slots.length + c] ?? 0), 0) / layers.length;
-          const before = row[slot] as number;
-          if (this.#rule === 'sum') row[slot] = before + got;
-          else row[slot] = slot >= at ? got / counted : ALPHA * before + (1 - ALPHA) * (got / counted);
-        });
+        for (let c = 0; c < slots.length; c++) {
+          const slot = slots[c] as number;
+          if (slot < 0) continue;
+          const [before, paid] = [row[slot] as number, got[c] as number];
+          if (this.#rule === 'sum') row[slot] = before + paid;
+          else row[slot] = slot >= at ? paid / counted : ALPHA * before + (1 - ALPHA) * (paid / counted);
+        }
       });
     });
   }
@@ -92,4 +93,14 @@ export class Importance {
     copy.#numbers = this.#numbers.copy();
     return copy;
   }
+}
+
+/** Mean over layers of the columns [from, from + length). Runs at every step, over every token and layer. */
+function meanOver(layers: readonly number[], mass: readonly Float32Array[], from: number, length: number): Float64Array {
+  const mean = new Float64Array(length);
+  for (const l of layers) {
+    const row = mass[l];
+    if (row) for (let c = 0; c < length; c++) mean[c] = (mean[c] as number) + (row[from + c] as number);
+  }
+  return mean.map((sum) => sum / layers.length);
 }
