@@ -4,6 +4,7 @@ export type { Footprint } from './cache/footprint.ts';
 export { type CacheReport, PackedCache } from './cache.ts';
 export { type CalibrateOptions, type Calibration, type CalibrationSample, calibrate } from './calibrate.ts';
 export { type Answer, type CompareOptions, type Comparison, compare } from './compare.ts';
+export type { Split } from './encode/column-bits.ts';
 export { AttentionPackError, FileFormatError, type Refusal, RefusedGraphError } from './errors.ts';
 export type { LoadOptions, ModelClass } from './hook.ts';
 export { packed } from './load.ts';
@@ -21,6 +22,7 @@ export type {
   GraphOptions,
   PackedOptions,
   Ranks,
+  Spread,
 } from './options.ts';
 export type { PolicyName } from './policies/index.ts';
 export { type Message, type MessagePart, type Prompt, prompt, type QuestionOptions, question } from './prompt.ts';

@@ -84,8 +84,9 @@ export interface BitsWanted {
   readonly spread: 'energy' | 'even';
 }
 
-/** At most so many segments are looked at to find a split. */
-const MOST_LOOKED_AT = 8;
+/** To find a split, at most so many segments are looked at, and so many numbers of each column and row. */
+const MOST_LOOKED_AT = 4;
+const MOST_NUMBERS = 256;
 
 /**
  * The split all segments of one layer and side share, decided by those packed first.
@@ -132,9 +133,10 @@ function measure(factors: readonly Factors[], format: Format, most: number, widt
     for (let c = 0; c < one.rank; c++) {
       const { column, row, columnEnergy, rowEnergy } = columnOf(one, c, width);
       add(errors.dropped, c, columnEnergy * rowEnergy);
+      const [someColumn, someRow] = [sampled(column), sampled(row)];
       for (const bits of BITS) {
-        if (errors.codes) add(errors.codes[bits], c, quantiseColumn(column, bits).error * rowEnergy);
-        if (errors.basis) add(errors.basis[bits], c, quantiseColumn(row, bits).error * columnEnergy);
+        if (errors.codes) add(errors.codes[bits], c, errorShare(someColumn, bits) * columnEnergy * rowEnergy);
+        if (errors.basis) add(errors.basis[bits], c, errorShare(someRow, bits) * columnEnergy * rowEnergy);
       }
     }
   }
@@ -143,6 +145,19 @@ function measure(factors: readonly Factors[], format: Format, most: number, widt
     sums.fill(sums[known - 1] ?? 0, known);
   }
   return errors;
+}
+
+/** Numbers evenly far apart. The distance is odd: rotary pairs and heads come in even numbers, and all of them should be seen. */
+function sampled(numbers: Float32Array): Float32Array {
+  const distance = Math.ceil(numbers.length / MOST_NUMBERS) | 1;
+  if (distance === 1) return numbers;
+  return Float32Array.from({ length: Math.ceil(numbers.length / distance) }, (_, i) => numbers[i * distance] as number);
+}
+
+/** Share of the energy that levels of so many bits miss. */
+function errorShare(numbers: Float32Array, bits: Bits): number {
+  const whole = energy(numbers);
+  return whole > 0 ? quantiseColumn(numbers, bits).error / whole : 0;
 }
 
 /** Factors in a format's element types, at most as many columns as the layout has. */

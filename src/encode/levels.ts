@@ -15,26 +15,25 @@ export interface Column {
 /** Steps with the least squared error for a normal distribution, in standard deviations (Max 1960, table II). */
 const NORMAL_STEP: Readonly<Record<Bits, number>> = { 8: 0.0308, 4: 0.3352, 2: 0.9957 };
 
-/** Rounding and fitting by turns; each round falls less than the one before, and a column seldom needs more. */
-const MOST_ROUNDS = 8;
-/** A round that takes less than this share off the error is the last one. */
-const WORTH = 1e-3;
+/** Rounds of rounding and fitting at most, and the share of the error below which a round is the last one: few columns gain more than a percent beyond. */
+const MOST_ROUNDS = 5;
+const WORTH = 0.01;
 
 /**
  * Rounds to levels, fits step and zero to them by least squares, and so on (Lloyd 1982, for evenly spaced levels): the error never rises.
- * It begins twice, where a normal distribution would want it and where no number is cut off: few bits of a column with outliers end up
- * better from the one, flat columns from the other. At 8 bits the difference is not worth looking for.
+ * It begins where no number is cut off or where a normal distribution would want it, whichever misses less: flat columns and those with outliers differ.
+ * At 8 bits the second is not looked for.
  */
 export function quantiseColumn(numbers: ArrayLike<number>, bits: Bits): Column {
   const { mean, deviation, least, most } = spread(numbers);
-  const levels = LEVELS[bits];
+  const numLevels = LEVELS[bits];
   if (!(most > least)) return { levels: new Uint8Array(numbers.length), step: least, zero: least === 0 ? 0 : -1, error: 0 };
-  const range = (most - least) / (levels - 1);
-  const whole = refine(numbers, levels, range, -least / range);
-  if (bits === 8) return whole;
+  const range = (most - least) / (numLevels - 1);
+  const whole = rounded(numbers, numLevels, range, -least / range);
+  if (bits === 8) return refined(numbers, numLevels, whole);
   const step = NORMAL_STEP[bits] * deviation;
-  const normal = refine(numbers, levels, step, (levels - 1) / 2 - mean / step);
-  return normal.error < whole.error ? normal : whole;
+  const normal = rounded(numbers, numLevels, step, (numLevels - 1) / 2 - mean / step);
+  return refined(numbers, numLevels, normal.error < whole.error ? normal : whole);
 }
 
 function spread(numbers: ArrayLike<number>): { mean: number; deviation: number; least: number; most: number } {
@@ -52,27 +51,27 @@ function spread(numbers: ArrayLike<number>): { mean: number; deviation: number; 
   return { mean, deviation: Math.sqrt(squares / numbers.length), least, most };
 }
 
-function refine(numbers: ArrayLike<number>, numLevels: number, step: number, zero: number): Column {
-  let best: Column | undefined;
-  let [nowStep, nowZero] = [step, zero];
-  for (let round = 0; round < MOST_ROUNDS; round++) {
-    const found = rounded(numbers, numLevels, nowStep, nowZero);
-    const falls = !best || found.error < best.error * (1 - WORTH);
-    if (!best || found.error < best.error) best = found;
-    const fit = falls ? fitted(numbers, found.levels) : undefined;
+function refined(numbers: ArrayLike<number>, numLevels: number, first: Column): Column {
+  let best = first;
+  for (let round = 1; round < MOST_ROUNDS; round++) {
+    const fit = fitted(numbers, best.levels);
     if (!fit) break;
-    [nowStep, nowZero] = [fit.step, fit.zero];
+    const found = rounded(numbers, numLevels, fit.step, fit.zero);
+    const isLast = !(found.error < best.error * (1 - WORTH));
+    if (found.error < best.error) best = found;
+    if (isLast) break;
   }
-  return best as Column;
+  return best;
 }
 
 function rounded(numbers: ArrayLike<number>, numLevels: number, step: number, zero: number): Column {
   const levels = new Uint8Array(numbers.length);
+  const [perStep, highest] = [1 / step, numLevels - 1];
   let error = 0;
   for (let i = 0; i < numbers.length; i++) {
     const number = numbers[i] as number;
-    const place = Math.round(number / step + zero);
-    const level = place < 0 ? 0 : place > numLevels - 1 ? numLevels - 1 : place;
+    const place = Math.floor(number * perStep + zero + 0.5);
+    const level = place < 0 ? 0 : place < highest ? place : highest;
     levels[i] = level;
     const left = number - (level - zero) * step;
     error += left * left;
