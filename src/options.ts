@@ -139,8 +139,8 @@ export interface CacheOptions {
 /** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
 export interface GraphOptions {
   /**
-   * See {@link RotaryMode}. Default: `m-rope` where keys turn by several axes, as in Qwen2-VL, else `rotate-late` where the graph allows it, else
-   * `post-rope`; the report says which.
+   * See {@link RotaryMode}. Default: `m-rope` where keys turn by several axes, as in Qwen2-VL (not on WebGPU, where nobody has measured it), else
+   * `rotate-late` where the graph allows it, else `post-rope`; the report says which.
    */
   readonly rotary?: RotaryMode;
   /**

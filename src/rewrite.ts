@@ -26,7 +26,7 @@ export const PROVIDERS = ['cpu', 'webgpu', 'wasm'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
 export interface RewriteOptions {
-  /** Where rotary embedding stands against the packed keys; default: `m-rope` where keys turn by several axes, else `rotate-late` where every layer allows it, else `post-rope`. */
+  /** Where rotary embedding stands against the packed keys; default: `m-rope` where keys turn by several axes, but for WebGPU, else `rotate-late` where every layer allows it, else `post-rope`. */
   readonly rotary?: RotaryMode;
   /** Element type of the codes inputs; default `float32`. Others cost one Cast a layer and side, `mixed` a dozen nodes; not on `webgpu`. */
   readonly codes?: CodeType;
@@ -65,8 +65,9 @@ export interface Rewritten {
 /** Rewrites a decoder by the contract in `contract.ts`. The input is left as it is; with refusals it is returned itself. */
 export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritten {
   checkOptions(options);
+  const form = FORMS[options.provider ?? 'cpu'];
   const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
-  const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary);
+  const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary, form.fused);
   const shape = options.queryMoments
     ? withTurning(shapeOf(attentions, axisColumns, options.window), attentions)
     : shapeOf(attentions, axisColumns, options.window);
@@ -77,7 +78,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     rotary,
     codes: options.codes ?? 'float32',
     basis: options.basis ?? 'float32',
-    form: FORMS[options.provider ?? 'cpu'],
+    form,
     windowType: ELEMENT[shape.windowType],
     ...(axisColumns ? { axisColumns } : {}),
     mass: options.mass === true,

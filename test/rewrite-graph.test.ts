@@ -97,6 +97,7 @@ describe('contract', () => {
     expect(pack(tinyDecoder()).report.rotary).toBe('rotate-late');
     expect(pack(tinyDecoder({ rotary: 'outside' })).report.rotary).toBe('rotate-late');
     expect(pack(tinyDecoder({ rotary: 'axes' })).report.rotary).toBe('m-rope');
+    expect(pack(tinyDecoder({ rotary: 'axes' }), { provider: 'webgpu' }).report.rotary).toBe('rotate-late');
     expect(pack(tinyDecoder({ rotary: 'none' })).report.rotary).toBe('post-rope');
   });
 });

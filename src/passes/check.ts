@@ -22,9 +22,9 @@ export interface Checked {
 
 /**
  * Reads all attention nodes. `wanted` is the caller's rotary mode; undefined: `m-rope` where keys turn by several axes, else `rotate-late` where every layer
- * allows it, be rotary embedding inside its node or right before it.
+ * allows it, be rotary embedding inside its node or right before it. Without `choosesAxes`, `m-rope` is taken only if wanted.
  */
-export function checkModel(model: Model, wanted: RotaryMode | undefined): Checked {
+export function checkModel(model: Model, wanted: RotaryMode | undefined, choosesAxes = true): Checked {
   const graph = model.graph ?? {};
   const editor = new GraphEditor(graph);
   const refused: Refusal[] = [];
@@ -38,7 +38,7 @@ export function checkModel(model: Model, wanted: RotaryMode | undefined): Checke
     if ('reason' in read) refused.push(read);
     else attentions.push(read);
   }
-  const columns = wanted === undefined || wanted === 'm-rope' ? axisColumns(editor, attentions) : undefined;
+  const columns = (wanted === undefined && choosesAxes) || wanted === 'm-rope' ? axisColumns(editor, attentions) : undefined;
   const rotary = wanted ?? (columns && !isReason(columns) ? 'm-rope' : attentions.every(rotaryOf) ? 'rotate-late' : 'post-rope');
   refused.push(
     ...refuseHiddenNodes(model),
