@@ -13,7 +13,10 @@ export const MOMENTS_FILE = 'query_moments.safetensors';
 export const FRAMES = ['before_rotary', 'after_rotary'] as const;
 export type Frame = (typeof FRAMES)[number];
 
-/** By frame and layer index: the mean of q·qᵀ over queries behind images, [Hkv, D, D]. The first frame is missing where the graph turns keys out of sight. */
+/**
+ * By frame and layer index: the mean of q·qᵀ over queries behind images, [Hkv, D, D], as image tokens meet them: turned back by their positions, and forth again
+ * for the second frame. The first is missing where the graph turns keys out of sight; then the second is as it was found.
+ */
 export type QueryMoments = Readonly<Partial<Record<Frame, ReadonlyMap<number, Float32Array>>>>;
 
 const tensorName = (layer: number, frame: Frame): string => `layers.${layer}.query_moment.${frame}`;

@@ -55,12 +55,21 @@ export class MeanTurns {
    * @param moment C, [Hkv, D, D], of queries after rotary embedding
    */
   turnedBack(moment: ArrayLike<number>): Float64Array {
+    return this.#averaged(moment, 1);
+  }
+
+  /** The mean of R_s·C·R_sᵀ: behind {@link turnedBack}, C as if its queries stood anywhere around, as far off as the tokens are from one another. */
+  turnedForth(moment: ArrayLike<number>): Float64Array {
+    return this.#averaged(moment, -1);
+  }
+
+  #averaged(moment: ArrayLike<number>, direction: 1 | -1): Float64Array {
     assert(this.#numTokens > 0, 'no keys to turn moments back to');
     const [headDim, cosCos, cosSin, sinSin] = [this.#headDim, this.#cosCos, this.#cosSin, this.#sinSin];
     const out = new Float64Array(moment.length);
     const partner = Array.from({ length: headDim }, (_, i) => partnerOf(i, this.#turning));
-    // Column i of R_s is cos at i and ±sin at its partner: + for the first of a pair, - for the second.
-    const sign = partner.map((other, i) => Math.sign(other - i));
+    // Column i of R_s is cos at i and ±sin at its partner: + for the first of a pair, - for the second. Rows of it have the opposite signs.
+    const sign = partner.map((other, i) => direction * Math.sign(other - i));
     for (let head = 0; head < moment.length; head += headDim * headDim) {
       const c = (i: number, j: number): number => moment[head + i * headDim + j] as number;
       for (let i = 0; i < headDim; i++) {

@@ -89,6 +89,16 @@ describe.each(LAYOUTS)('pairs of %s', (_, turning) => {
     }
   });
 
+  it('come back where they were when turned forth, at one position', () => {
+    const keys = raw.subarray(0, NUM_HEADS * HEAD_DIM);
+    const one = meanTurns(keys, turn(keys, [7], turning), 1, turning);
+    const before = momentOf(queries);
+    const there = one.turnedBack(before);
+    const back = one.turnedForth(there);
+    expect(Math.max(...there.map((value, i) => Math.abs(value - (before[i] as number))))).toBeGreaterThan(1);
+    expect(Math.max(...back.map((value, i) => Math.abs(value - (before[i] as number))))).toBeLessThan(1e-3);
+  });
+
   it('do not change with tables that stretch', () => {
     const stretched = meanTurns(raw, turn(raw, positions, turning, turning.numTurned === HEAD_DIM ? 1.3 : 1), NUM_TOKENS, turning);
     const other = stretched.turnedBack(momentOf(queries));
