@@ -20,7 +20,14 @@ test('one setting has one name, however it was written', () => {
   for (const text of ['packed:8,codes=int8', 'packed:codes=int8,rank=8', 'packed:rank=8,codes=int8'])
     expect(parseSetting(text)).toEqual({ kind: 'packed', name: 'packed:8,codes=int8', options: { rank: 8, codes: 'int8' } });
   expect(parseSetting('int4:scales=channel')).toEqual(parseSetting('int4'));
-  for (const name of ['packed:64/32,rotary=rotate-late,sink=0', 'int8:scales=tensor', 'half-resolution', 'dense-fp32', 'dense-fp16'])
+  for (const name of [
+    'packed:64/32,rotary=rotate-late,sink=0',
+    'packed:rotary=m-rope',
+    'int8:scales=tensor',
+    'half-resolution',
+    'dense-fp32',
+    'dense-fp16',
+  ])
     expect(parseSetting(name).name).toBe(name);
 });
 
