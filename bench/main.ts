@@ -1,4 +1,5 @@
 /** `npm run bench -- <suite>`: arguments of the benchmarks. Each prints a table; with --json one JSON line last. */
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
 import { jsonArg, wholeNumber } from '../src/cli/args.ts';
@@ -10,6 +11,7 @@ import { benchDecode, type DecodeResult } from './decode.ts';
 import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
+import { benchRotary, printRotary, ROTARY_SHAPES, type RotaryRow } from './rotary.ts';
 
 const NAMES = OPPONENTS.map(({ name }) => name);
 
@@ -82,9 +84,48 @@ const loyalty = defineCommand({
     ),
 });
 
+const rotary = defineCommand({
+  meta: { name: 'rotary', description: 'attention on packed images in each rotary mode, where keys turn by time, height and width' },
+  args: {
+    shape: {
+      type: 'string',
+      default: Object.keys(ROTARY_SHAPES).join(','),
+      description: `one of ${Object.keys(ROTARY_SHAPES).join(', ')}, or more`,
+    },
+    context: {
+      type: 'string',
+      default: '1x1x16x16,1x1x32x32,4x1x16x16,1x1x64x64,1x16x16x16,16x1x16x16,16x1x32x32,4x16x16x16',
+      description: 'images x frames x rows x columns',
+    },
+    new: { type: 'string', default: '1', description: 'new tokens of a step' },
+    layers: { type: 'string', default: '12', description: 'layers of the decoder' },
+    steps: { type: 'string', default: '9', description: 'timed steps in each mode' },
+    results: { type: 'string', description: 'file the rows and the machine are written to' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const shapes = args.shape
+        .split(',')
+        .map((shape) => oneOf('--shape', shape, Object.keys(ROTARY_SHAPES) as (keyof typeof ROTARY_SHAPES)[]));
+      const [numNew, layers, steps] = (['new', 'layers', 'steps'] as const).map((name) => wholeNumber(name, args[name])) as [
+        number,
+        number,
+        number,
+      ];
+      const machine = await readMachine(1);
+      const rows: RotaryRow[] = [];
+      for (const shape of shapes)
+        for (const context of args.context.split(',')) rows.push(...(await benchRotary({ shape, context, numNew, layers, steps })));
+      printRotary(rows);
+      if (args.results) writeFileSync(args.results, `${JSON.stringify({ machine, layers, rows }, null, 1)}\n`);
+      if (args.json) printJson({ machine, layers, rows });
+    }),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, loyalty },
+    subCommands: { decode, loyalty, rotary },
   }),
 );
