@@ -9,9 +9,11 @@ import { SafetensorsFile } from '../src/convert/safetensors.ts';
 import { packed } from '../src/load.ts';
 import type { CacheOptions, PackedOptions } from '../src/options.ts';
 import { prompt, question } from '../src/prompt.ts';
-import { MOMENTS_FILE } from '../src/query-moments.ts';
+import { MOMENTS_FILE, writeMoments } from '../src/query-moments.ts';
+import { STATE } from '../src/state.ts';
 import { attentionpack, complaint, lastJson } from './support/cli.ts';
 import { HEAD_DIM, NUM_LAYERS, picture, removeFolder, temporaryFolder, writeTinyModel } from './support/models.ts';
+import { openTinyQwen2Vl, shown, tokensLarge } from './support/tiny-qwen2vl.ts';
 
 const KV_HEADS = 2;
 let root: string;
@@ -150,4 +152,44 @@ describe('moments that are not as they should be', () => {
     );
     await expect(open()).rejects.toThrow(/has trace 0 in head 0/);
   });
+});
+
+test('of a model whose positions have three axes, moments weigh keys in both modes that pack them before rotary embedding', async () => {
+  const tiny = await openTinyQwen2Vl();
+  try {
+    const asking = await tiny.load({ queryMoments: true });
+    const images = [await tokensLarge(1, 4, 3), await tokensLarge(2, 3, 5)];
+    const { moments } = await calibrate(asking, tiny.processor, [{ images, questions: ['What?', 'And where?'] }], { maxNewTokens: 2 });
+    const file = path.join(root, 'axes.safetensors');
+    writeMoments(file, moments, asking[STATE].graph.shape);
+    const inputs = await shown(
+      tiny,
+      [{ role: 'user', content: [{ type: 'image' }, { type: 'image' }, { type: 'text', text: 'Which?' }] }],
+      [
+        [4, 3],
+        [3, 5],
+      ],
+    );
+    const results: Record<string, { logits: Float32Array; bases: string }> = {};
+    for (const rotary of ['m-rope', 'rotate-late'] as const) {
+      for (const rank of [4, tiny.width]) {
+        for (const named of [file, false] as const) {
+          const loaded = await tiny.load({ rotary, rank, moments: named });
+          await using cache = new PackedCache(loaded);
+          const { logits } = (await loaded({ ...inputs, past_key_values: cache })) as { logits: Tensor };
+          results[`${rotary} ${rank} ${named !== false}`] = { logits: logits.data as Float32Array, bases: cache.report().bases };
+        }
+      }
+    }
+    const at = (rotary: string, rank: number, isWeighted: boolean) => results[`${rotary} ${rank} ${isWeighted}`]?.logits as Float32Array;
+    expect(Object.values(results).map(({ bases }) => bases)).toEqual(Array.from({ length: 8 }, (_, i) => (i % 2 ? 'plain' : 'weighted')));
+    for (const rotary of ['m-rope', 'rotate-late']) {
+      expect(largest(at(rotary, tiny.width, true), at(rotary, tiny.width, false))).toBeLessThan(2e-4);
+      expect(largest(at(rotary, 4, true), at(rotary, 4, false))).toBeGreaterThan(1e-5);
+    }
+    // The same factors, read in two ways.
+    expect(largest(at('m-rope', 4, true), at('rotate-late', 4, true))).toBeLessThan(1e-3);
+  } finally {
+    await tiny[Symbol.asyncDispose]();
+  }
 });
