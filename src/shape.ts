@@ -24,7 +24,7 @@ export const ROTARY_MODES = ['rotate-late', 'm-rope', 'post-rope'] as const;
  * products per query head and token). `post-rope`: rotated keys are factored and scored in latent space (more columns, r products). `m-rope`, for
  * positions on several axes: factored like `rotate-late` and exact like it, but it is the query that is turned back, once for each place on an axis,
  * and scored in latent space (2·r products); few new tokens and large images gain, and each step takes the cheaper of both ways. Where that is keys
- * rebuilt, as with images of 256 tokens, having the choice costs some 0.01 to 0.06 ms a layer.
+ * rebuilt, as with images of 256 tokens, having the choice costs up to 0.1 ms a layer (`npm run bench -- rotary`).
  */
 export type RotaryMode = (typeof ROTARY_MODES)[number];
 
