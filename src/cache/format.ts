@@ -114,7 +114,10 @@ export function chooseSplit(
   const tokens = looked.reduce((sum, one) => sum + (one.rank ? one.codes.length / one.rank : 0), 0);
   const widths = looked.length * width;
   const numbers = (format.codes === 'mixed' ? tokens : 0) + (format.basis === 'mixed' ? widths : 0);
-  return spreadBits(errors, tokens, widths, (numbers * rank * wanted.bits) / 8);
+  // Whole bytes; a fraction such as 5 · 1.6 / 8 may come out a hair below what it is.
+  const split = spreadBits(errors, tokens, widths, Math.floor((numbers * rank * wanted.bits) / 8 + 1e-6));
+  assert(most === 0 || rankOf(split) > 0, `no column fits rank ${rank} at ${wanted.bits} bits`);
+  return split;
 }
 
 /** Errors of every column at every number of bits, summed over segments. Columns beyond those there are yet are taken to be like the last one. */

@@ -71,7 +71,7 @@ function rounded(numbers: ArrayLike<number>, numLevels: number, step: number, ze
   for (let i = 0; i < numbers.length; i++) {
     const number = numbers[i] as number;
     const place = Math.floor(number * perStep + zero + 0.5);
-    const level = place < 0 ? 0 : place < highest ? place : highest;
+    const level = place < 0 ? 0 : Math.min(place, highest);
     levels[i] = level;
     const left = number - (level - zero) * step;
     error += left * left;

@@ -168,6 +168,21 @@ describe('mixed columns once held', () => {
     expect(packed.bytes).toBe(0);
   });
 
+  test('are at least one, however few bits make a byte', async () => {
+    for (const [rank, bits] of [
+      [5, 1.6],
+      [8, 1],
+      [3, 8 / 3],
+      [1, 8],
+      [7, 8 / 7],
+    ] as const) {
+      const { segment } = await image(0, rank);
+      const packed = part(MIXED, { bits, rank: { keys: rank, values: rank } });
+      packed.add([segment]);
+      expect(packed.layer(0).keys.rank).toBeGreaterThan(0);
+    }
+  });
+
   test('of an image with fewer tokens than columns are as many as it has', async () => {
     const numTokens = 3;
     const rows = gaussian(numTokens * WIDTH, 9);
