@@ -51,9 +51,10 @@ export interface RotaryOptions {
 
 /** One context in all modes. */
 export async function benchRotary({ shape: name, context, numNew, layers, steps }: RotaryOptions): Promise<RotaryRow[]> {
-  const [images = 0, frames = 0, rows = 0, columns = 0, ...more] = context.split('x').map(Number);
+  const parts = context.split('x').map(Number);
+  const [images = 0, frames = 0, rows = 0, columns = 0] = parts;
   const tokens = frames * rows * columns;
-  if (more.length || !Number.isInteger(images * tokens) || images * tokens < 1)
+  if (parts.length !== 4 || !parts.every((part) => Number.isInteger(part) && part > 0))
     throw new AttentionPackError(`a context is images x frames x rows x columns, such as 4x1x32x32; got '${context}'`);
   const place = (image: number, t: number): number[] => {
     const start = image * (Math.max(frames, rows, columns) + 2);
