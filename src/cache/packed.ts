@@ -4,8 +4,9 @@ import { assert } from '../errors.ts';
 import type { Ranks } from '../options.ts';
 import { columnsByAxis, type ModelShape } from '../shape.ts';
 import { type AxisTables, axisTableBytes, axisTables } from './axis-tables.ts';
-import { type BasisArray, type BitsWanted, type CodeArray, chooseSplit, type Format, isMixed, rankOf, type SideLayout } from './format.ts';
+import { type BasisArray, type CodeArray, type Format, isMixed, type SideLayout } from './format.ts';
 import { type LostEnergy, meanLost } from './lost-energy.ts';
+import { type BitsWanted, chooseSplit, rankOf } from './share.ts';
 import { emptySide, movedSide, type PackedSide, readBasis, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
 
 type PackedArray = CodeArray | BasisArray | BigInt64Array;

@@ -3,12 +3,12 @@ import type { Factors } from '../encode/factor.ts';
 import { fromFloat16 } from '../encode/quantise.ts';
 import { byteParts } from '../encode/widths.ts';
 import { assert } from '../errors.ts';
+import { encodeSide } from './encode-side.ts';
 import {
   type BasisArray,
   basisRows,
   type CodeArray,
   codeLength,
-  encodeSide,
   type Format,
   makeBasis,
   makeCodes,
