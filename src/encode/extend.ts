@@ -6,7 +6,7 @@
  */
 import { assert } from '../errors.ts';
 import type { Encoder, Factors } from './factor.ts';
-import type { Products } from './products.ts';
+import type { Dense, Products } from './products.ts';
 import { lostShare, type Metric, unweighted, weighted } from './weighted.ts';
 
 /** How far a basis may grow. */
@@ -78,7 +78,7 @@ export async function extendBasis(
   return { ...factors, lostEnergy, weightedLostEnergy: lost };
 }
 
-/** Codes [T, n] in rows that are almost orthonormal, and what those leave out, [T, W]. The second pass makes up for the rounding of float16 rows. */
+/** Codes [T, n] in rows that are almost orthonormal, and what those leave out, [T, W]. A second pass makes up for the rounding of float16 rows. */
 async function project(
   rows: Float32Array,
   numTokens: number,
@@ -90,13 +90,20 @@ async function project(
   const codes = new Float32Array(numTokens * numHeld);
   let error = rows;
   const basis = { values: held, rows: numHeld, columns: width };
-  for (let pass = 0; pass < 2 && numHeld; pass++) {
+  const numPasses = numHeld ? ((await isOrthonormal(basis, products)) ? 1 : 2) : 0;
+  for (let pass = 0; pass < numPasses; pass++) {
     const left = await products.timesTransposed({ values: error, rows: numTokens, columns: width }, basis);
     for (let i = 0; i < codes.length; i++) codes[i] = (codes[i] as number) + (left.values[i] as number);
     const { values } = await products.times({ values: codes, rows: numTokens, columns: numHeld }, basis);
     error = rows.map((value, i) => value - (values[i] as number));
   }
   return { codes, error };
+}
+
+/** Whether rows are orthonormal but for float32's rounding; those of float16 are off by some 1e-4. */
+async function isOrthonormal(basis: Dense<Float32Array>, products: Products<Float32Array>): Promise<boolean> {
+  const { values, rows } = await products.timesTransposed(basis, basis);
+  return values.every((value, i) => Math.abs(value - Number(i % (rows + 1) === 0)) < 1e-5);
 }
 
 /** The fewest leading columns of `more`, which factor what was lost, that leave out no more than the tolerance; all of them if none do. */
