@@ -8,15 +8,16 @@ import { findTasks, listTasks } from '../eval/find-tasks.ts';
 import { aboutRun, COLUMNS, cells, htmlReport } from '../eval/report.ts';
 import { type Evaluation, type EvaluationProgress, evaluate } from '../eval/run.ts';
 import { DEFAULT_SETTINGS, parseSettings, SETTINGS } from '../eval/settings.ts';
-import { jsonArg, needed, wholeNumber } from './args.ts';
+import { jsonArg, wholeNumber } from './args.ts';
+import { MODEL_ARGUMENT, modelNamed } from './embedded.ts';
 import { interruptible } from './interruptible.ts';
-import { checkModel, dtypeOption, EMBEDDED_MODEL } from './models.ts';
+import { checkModel, dtypeOption } from './models.ts';
 import { colours, guarded, Progress, printJson, printTable } from './output.ts';
 
 export const evalCommand = defineCommand({
   meta: { name: 'eval', description: 'measure cache settings on tasks: score, loyalty and bytes, paired with the dense cache' },
   args: {
-    model: { type: 'positional', required: false, description: "model id or folder; 'embedded' for the one in the package" },
+    model: { type: 'positional', required: false, description: MODEL_ARGUMENT },
     tasks: { type: 'string', description: 'tasks by name, or all (default: all); --list shows them', valueHint: 'names' },
     data: { type: 'string', description: 'folders of public datasets: name=folder,name=folder', valueHint: 'folders' },
     cache: { type: 'string', description: `cache settings (default: ${DEFAULT_SETTINGS}); --list shows them`, valueHint: 'settings' },
@@ -51,7 +52,7 @@ interface Args {
 }
 
 async function run(args: Args): Promise<void> {
-  const model = args.model === 'embedded' ? EMBEDDED_MODEL : needed('model', args.model);
+  const model = modelNamed(args.model);
   checkModel(model);
   const cache = parseSettings(args.cache ?? DEFAULT_SETTINGS);
   const limit = args.limit === undefined ? undefined : wholeNumber('--limit', args.limit);
