@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
 import { jsonArg, wholeNumber } from '../src/cli/args.ts';
-import { PACKAGE_ROOT } from '../src/cli/models.ts';
+import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 import { guarded, Progress, printJson } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';

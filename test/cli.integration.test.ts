@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { EMBEDDED_MODEL } from '../src/cli/models.ts';
+import { EMBEDDED_MODEL } from '../src/cli/embedded.ts';
 import { attentionpack, complaint, complaintOf, lastJson, spawned } from './support/cli.ts';
 import { IMAGE_SIZE, picture, removeFolder, TOKENS_PER_IMAGE, temporaryFolder, writeTinyModel } from './support/models.ts';
 

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { PACKAGE_ROOT } from '../src/cli/models.ts';
+import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 
 const folder = path.join(PACKAGE_ROOT, 'examples');
 

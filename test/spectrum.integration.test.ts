@@ -4,7 +4,7 @@ import path from 'node:path';
 import { AutoModelForImageTextToText, AutoProcessor, type PreTrainedModel, type Processor, type Tensor } from '@huggingface/transformers';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { EMBEDDED_MODEL } from '../src/cli/models.ts';
+import { EMBEDDED_MODEL } from '../src/cli/embedded.ts';
 import { packed } from '../src/load.ts';
 import type { PackedOptions } from '../src/options.ts';
 import { prompt, question } from '../src/prompt.ts';

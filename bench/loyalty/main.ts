@@ -6,7 +6,8 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { dtypeOption, EMBEDDED_MODEL, PACKAGE_ROOT } from '../../src/cli/models.ts';
+import { EMBEDDED_MODEL, PACKAGE_ROOT } from '../../src/cli/embedded.ts';
+import { dtypeOption } from '../../src/cli/models.ts';
 import { Progress, printJson, printTable } from '../../src/cli/output.ts';
 import { assert } from '../../src/errors.ts';
 import { type Evaluation, evaluate } from '../../src/eval/run.ts';

@@ -1,7 +1,8 @@
 /** The evaluation set beside the embedded model as a task: forty contexts of four pictures with seven questions each (models/pack-mha/eval). */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { EMBEDDED_MODEL, readImages } from '../../src/cli/models.ts';
+import { EMBEDDED_MODEL } from '../../src/cli/embedded.ts';
+import { readImages } from '../../src/cli/models.ts';
 import type { Context, Task } from '../../src/eval/task.ts';
 
 interface EvalFile {

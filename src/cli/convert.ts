@@ -5,11 +5,8 @@ import { type ConvertProgress, type ConvertReport, convertCheckpoint, DTYPES, RA
 import { precisionOf } from '../convert/precision.ts';
 import { AttentionPackError } from '../errors.ts';
 import { jsonArg, needed, wholeNumber } from './args.ts';
+import { interruptible } from './interruptible.ts';
 import { guarded, Progress, printJson, printTable } from './output.ts';
-
-/** What shells report for a process stopped by Ctrl-C. */
-const INTERRUPTED = 130;
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export const convertCommand = defineCommand({
   meta: {
@@ -33,21 +30,12 @@ export const convertCommand = defineCommand({
     guarded(async () => {
       const start = performance.now();
       const progress = new Progress();
-      const stop = new AbortController();
-      const interrupt = (): void => stop.abort();
-      for (const signal of SIGNALS) process.once(signal, interrupt);
-      try {
-        const report = await convert(args, { signal: stop.signal, onProgress: (step) => progress.update(progressLine(step)) });
-        progress.done();
-        print(report, performance.now() - start, args.json === true);
-      } catch (error) {
-        progress.done();
-        if (!stop.signal.aborted) throw error;
-        process.stderr.write('stopped; nothing was written\n');
-        process.exitCode = INTERRUPTED;
-      } finally {
-        for (const signal of SIGNALS) process.off(signal, interrupt);
-      }
+      const report = await interruptible(
+        progress,
+        (signal) => convert(args, { signal, onProgress: (step) => progress.update(progressLine(step)) }),
+        () => 'nothing was written',
+      );
+      if (report) print(report, performance.now() - start, args.json === true);
     }),
 });
 

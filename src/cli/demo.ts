@@ -7,7 +7,8 @@ import { type Comparison, compare } from '../compare.ts';
 import { AttentionPackError } from '../errors.ts';
 import type { PackedOptions } from '../options.ts';
 import { jsonArg, packingArgs, packingOptions } from './args.ts';
-import { dtypeOption, EMBEDDED_MODEL, loadDense, loadPacked, readImages } from './models.ts';
+import { EMBEDDED_MODEL } from './embedded.ts';
+import { dtypeOption, loadDense, loadPacked, readImages } from './models.ts';
 import { colours, guarded, Progress, printJson, printTable } from './output.ts';
 
 /** models/pack-mha/demo/questions.json */

@@ -8,18 +8,16 @@ import { findTasks, listTasks } from '../eval/find-tasks.ts';
 import { aboutRun, COLUMNS, cells, htmlReport } from '../eval/report.ts';
 import { type Evaluation, type EvaluationProgress, evaluate } from '../eval/run.ts';
 import { DEFAULT_SETTINGS, parseSettings, SETTINGS } from '../eval/settings.ts';
-import { jsonArg, needed, wholeNumber } from './args.ts';
-import { checkModel, dtypeOption, EMBEDDED_MODEL } from './models.ts';
+import { jsonArg, wholeNumber } from './args.ts';
+import { MODEL_ARGUMENT, modelNamed } from './embedded.ts';
+import { interruptible } from './interruptible.ts';
+import { checkModel, dtypeOption } from './models.ts';
 import { colours, guarded, Progress, printJson, printTable } from './output.ts';
-
-/** What shells report for a process stopped by Ctrl-C. */
-const INTERRUPTED = 130;
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export const evalCommand = defineCommand({
   meta: { name: 'eval', description: 'measure cache settings on tasks: score, loyalty and bytes, paired with the dense cache' },
   args: {
-    model: { type: 'positional', required: false, description: "model id or folder; 'embedded' for the one in the package" },
+    model: { type: 'positional', required: false, description: MODEL_ARGUMENT },
     tasks: { type: 'string', description: 'tasks by name, or all (default: all); --list shows them', valueHint: 'names' },
     data: { type: 'string', description: 'folders of public datasets: name=folder,name=folder', valueHint: 'folders' },
     cache: { type: 'string', description: `cache settings (default: ${DEFAULT_SETTINGS}); --list shows them`, valueHint: 'settings' },
@@ -54,7 +52,7 @@ interface Args {
 }
 
 async function run(args: Args): Promise<void> {
-  const model = args.model === 'embedded' ? EMBEDDED_MODEL : needed('model', args.model);
+  const model = modelNamed(args.model);
   checkModel(model);
   const cache = parseSettings(args.cache ?? DEFAULT_SETTINGS);
   const limit = args.limit === undefined ? undefined : wholeNumber('--limit', args.limit);
@@ -68,38 +66,21 @@ async function run(args: Args): Promise<void> {
   env.logLevel = LogLevel.ERROR;
 
   const progress = new Progress();
-  const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
-  for (const signal of SIGNALS) process.once(signal, interrupt);
   let last: EvaluationProgress | undefined;
   const onProgress = (step: EvaluationProgress): void => {
     last = step;
     progress.update(progressLine(step));
   };
-  try {
-    const result = await evaluate(model, {
-      tasks,
-      cache,
-      load,
-      out,
-      signal: stop.signal,
-      onProgress,
-      ...(limit !== undefined && { limit }),
-    });
-    progress.done();
-    const files = await save(result, out);
-    print(result);
-    console.log(`written to ${files.join(' and ')}`);
-    if (args.json) printJson(result);
-  } catch (error) {
-    progress.done();
-    if (!stop.signal.aborted) throw error;
-    const done = last?.total ? `${last.done} of ${last.total} done and kept in ${out}` : `nothing lost`;
-    process.stderr.write(`stopped; ${done}. Go on with: ${resumeCommand()}\n`);
-    process.exitCode = INTERRUPTED;
-  } finally {
-    for (const signal of SIGNALS) process.off(signal, interrupt);
-  }
+  const result = await interruptible(
+    progress,
+    (signal) => evaluate(model, { tasks, cache, load, out, signal, onProgress, ...(limit !== undefined && { limit }) }),
+    () => `${last?.total ? `${last.done} of ${last.total} done and kept in ${out}` : 'nothing lost'}. Go on with: ${resumeCommand()}`,
+  );
+  if (!result) return;
+  const files = await save(result, out);
+  print(result);
+  console.log(`written to ${files.join(' and ')}`);
+  if (args.json) printJson(result);
 }
 
 /** Pixels a side that a local model reads, where all pictures have one size that can be drawn. */

@@ -10,7 +10,8 @@ import { AttentionPackError } from '../errors.ts';
 import { readModel } from '../onnx/index.ts';
 import { rewrite } from '../rewrite.ts';
 import { denseTokenBytes } from '../shape.ts';
-import { jsonArg, needed } from './args.ts';
+import { jsonArg } from './args.ts';
+import { modelNamed } from './embedded.ts';
 import { guarded, printJson, printTable } from './output.ts';
 
 /** What only `--spectrum` takes. They stand here so that plain `inspect` starts without loading transformers.js. */
@@ -42,7 +43,7 @@ export const inspectCommand = defineCommand({
     model: {
       type: 'positional',
       required: false,
-      description: "model folder, or a decoder .onnx file; 'embedded' for the one in the package",
+      description: "model folder, or a decoder .onnx file; 'embedded' (pack-mha) or 'pack-gqa' for those in the package",
     },
     spectrum: {
       type: 'boolean',
@@ -53,7 +54,7 @@ export const inspectCommand = defineCommand({
   },
   run: ({ args, rawArgs }) =>
     guarded(async () => {
-      const model = args.model === 'embedded' ? (await import('./models.ts')).EMBEDDED_MODEL : needed('model', args.model);
+      const model = modelNamed(args.model);
       if (args.spectrum) {
         const [, unexpected] = args._;
         if (unexpected !== undefined)

@@ -1,7 +1,6 @@
 /** Finds the model and the pictures a command names, and says clearly what is wrong with them. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import {
   AutoModelForImageTextToText,
   AutoProcessor,
@@ -24,17 +23,6 @@ type Dtype = (typeof DTYPES)[number];
 
 /** How transformers.js names the files of a precision: fp32 goes without a suffix, q8 is called quantized. */
 const suffixOf = (dtype: Dtype): string => (dtype === 'fp32' ? '' : `_${dtype === 'q8' ? 'quantized' : dtype}`);
-
-/** Root of this package, from the sources as from the build. */
-export const PACKAGE_ROOT: string = findRoot(path.dirname(fileURLToPath(import.meta.url)));
-
-/** The model that comes with the package. */
-export const EMBEDDED_MODEL: string = path.join(PACKAGE_ROOT, 'models', 'pack-mha');
-
-function findRoot(folder: string): string {
-  if (existsSync(path.join(folder, 'package.json'))) return folder;
-  return findRoot(path.dirname(folder));
-}
 
 export interface LoadedModels {
   readonly packed: PreTrainedModel & PackedModel;

@@ -7,7 +7,8 @@ import { AttentionPackError, assert } from '../errors.ts';
 import { prompt, question } from '../prompt.ts';
 import { STATE } from '../state.ts';
 import { jsonArg, needed, packingArgs, packingOptions, wholeNumber } from './args.ts';
-import { dtypeOption, EMBEDDED_MODEL, loadPacked, readImages } from './models.ts';
+import { MODEL_ARGUMENT, modelNamed } from './embedded.ts';
+import { dtypeOption, loadPacked, readImages } from './models.ts';
 import { colours, guarded, Progress, printJson } from './output.ts';
 
 const DEFAULT_ANSWER = 256;
@@ -15,7 +16,7 @@ const DEFAULT_ANSWER = 256;
 export const runCommand = defineCommand({
   meta: { name: 'run', description: 'ask a model about pictures through a packed cache' },
   args: {
-    model: { type: 'positional', required: false, description: "model id or folder; 'embedded' for the one in the package" },
+    model: { type: 'positional', required: false, description: MODEL_ARGUMENT },
     question: { type: 'positional', required: false, description: 'what to ask' },
     dtype: { type: 'string', description: "precision of the weights, as transformers.js names it (default: the model's own)" },
     'max-new-tokens': {
@@ -27,7 +28,7 @@ export const runCommand = defineCommand({
   },
   run: ({ args }) =>
     guarded(async () => {
-      const model = args.model === 'embedded' ? EMBEDDED_MODEL : needed('model', args.model);
+      const model = modelNamed(args.model);
       const text = needed('question', args.question);
       const files = args._.slice(2);
       if (!files.length) throw new AttentionPackError('no images given; name at least one picture file after the question');

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { PACKAGE_ROOT } from '../../src/cli/models.ts';
+import { PACKAGE_ROOT } from '../../src/cli/embedded.ts';
 import { JOURNAL_FILE } from '../../src/eval/journal.ts';
 import type { Evaluation } from '../../src/eval/run.ts';
 import { attentionpack, complaint, lastJson } from '../support/cli.ts';

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { expect, vi } from 'vitest';
-import { PACKAGE_ROOT } from '../../src/cli/models.ts';
+import { PACKAGE_ROOT } from '../../src/cli/embedded.ts';
 import { start } from '../../src/cli/start.ts';
 
 export interface Result {

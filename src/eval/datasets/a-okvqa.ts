@@ -1,12 +1,9 @@
 /** A-OKVQA (Schwenk et al., arXiv 2206.01718) as in HuggingFaceM4/A-OKVQA: one picture, four options, scored by the letter. */
 import { letterAccuracy } from '../metrics.ts';
 import type { Context } from '../task.ts';
-import { checkOptions, chosen, type Dataset, datasetTask, LETTER, letter } from './dataset.ts';
+import { checkOptions, type Dataset, datasetTask, LETTER, letter, pictureRows } from './dataset.ts';
 import type { Fields } from './fields.ts';
-import { openTable } from './parquet.ts';
-import { pictureOf } from './picture.ts';
 import type { Place } from './place.ts';
-import { splitFiles } from './splits.ts';
 
 const COLUMNS = ['question_id', 'question', 'choices', 'correct_choice_idx'];
 
@@ -16,18 +13,15 @@ export const aOkvqa: Dataset = {
   async open(folder, options = {}) {
     checkOptions(options);
     const place: Place = { dataset: 'a-okvqa', folder };
-    const table = await openTable(place, splitFiles(place, options.split ?? 'validation'), ['image', ...COLUMNS]);
-    const indices = chosen(table.numRows, options);
-    const rows = await table.rows(indices, COLUMNS);
-    const contexts = rows.map((row, i): Context => {
-      const index = indices[i] as number;
-      return {
+    const rows = await pictureRows(place, options, 'validation', COLUMNS, ['image']);
+    const contexts = rows.map(
+      ({ row, picture }): Context => ({
         id: row.text('question_id'),
         numImages: 1,
-        images: async () => [await pictureOf(place, `${row.where}: 'image'`, await table.cell(index, 'image'))],
+        images: async () => [await picture('image')],
         questions: [questionOf(row)],
-      };
-    });
+      }),
+    );
     return datasetTask(
       { name: 'a-okvqa', about: aOkvqa.about, metricName: 'letter accuracy', metric: letterAccuracy, maxNewTokens: 8 },
       contexts,

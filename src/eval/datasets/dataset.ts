@@ -1,7 +1,13 @@
 /** What the readers of public datasets share: their options, the choice of contexts, the prompts, the task they make. */
+import type { RawImage } from '@huggingface/transformers';
 import { AttentionPackError } from '../../errors.ts';
 import { seeded } from '../drawing/random.ts';
 import type { Context, Task } from '../task.ts';
+import type { Fields } from './fields.ts';
+import { openTable } from './parquet.ts';
+import { pictureOf } from './picture.ts';
+import type { Place } from './place.ts';
+import { splitFiles } from './splits.ts';
 
 /** Options of every dataset. */
 export interface DatasetOptions {
@@ -60,6 +66,34 @@ export function chosen(total: number, { limit = total, seed }: DatasetOptions): 
   return seeded(seed)
     .sample(indices, limit)
     .sort((a, b) => a - b);
+}
+
+/** A row of a dataset in parquet: its fields, and its pictures when they are asked for. */
+export interface PictureRow {
+  readonly row: Fields;
+  picture(column: string): Promise<RawImage>;
+}
+
+/**
+ * The rows that `options` take of one split.
+ *
+ * @param split where `options` name none
+ * @throws {AttentionPackError} if files or columns are missing
+ */
+export async function pictureRows(
+  place: Place,
+  options: DatasetOptions,
+  split: string,
+  columns: readonly string[],
+  pictures: readonly string[],
+): Promise<PictureRow[]> {
+  const table = await openTable(place, splitFiles(place, options.split ?? split), [...columns, ...pictures]);
+  const indices = chosen(table.numRows, options);
+  const rows = await table.rows(indices, columns);
+  return rows.map((row, i) => ({
+    row,
+    picture: async (column) => pictureOf(place, `${row.where}: '${column}'`, await table.cell(indices[i] as number, column)),
+  }));
 }
 
 /** A task over contexts whose pictures are read when asked for. An id that stands twice in the dataset gets a number behind it. */

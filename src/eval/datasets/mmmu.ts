@@ -1,13 +1,10 @@
 /** MMMU (Yue et al., arXiv 2311.16502) as in MMMU/MMMU: thirty subjects, one to seven pictures, options or an open answer. */
 import { mmmuAccuracy } from '../metrics.ts';
 import type { Context, Question } from '../task.ts';
-import { checkOptions, chosen, type Dataset, datasetTask, LETTER, letter, SHORT_ANSWER } from './dataset.ts';
+import { checkOptions, type Dataset, datasetTask, LETTER, letter, pictureRows, SHORT_ANSWER } from './dataset.ts';
 import type { Fields } from './fields.ts';
-import { openTable } from './parquet.ts';
-import { pictureOf } from './picture.ts';
 import type { Place } from './place.ts';
 import { pythonTexts } from './python-list.ts';
-import { splitFiles } from './splits.ts';
 
 const COLUMNS = ['id', 'question', 'options', 'answer', 'question_type'];
 const PICTURES = Array.from({ length: 7 }, (_, i) => `image_${i + 1}`);
@@ -18,18 +15,14 @@ export const mmmu: Dataset = {
   async open(folder, options = {}) {
     checkOptions(options);
     const place: Place = { dataset: 'mmmu', folder };
-    const table = await openTable(place, splitFiles(place, options.split ?? 'validation'), [...COLUMNS, ...PICTURES]);
-    const indices = chosen(table.numRows, options);
-    const rows = await table.rows(indices, COLUMNS);
-    const contexts = rows.map((row, i): Context => {
-      const index = indices[i] as number;
+    const rows = await pictureRows(place, options, 'validation', COLUMNS, PICTURES);
+    const contexts = rows.map(({ row, picture }): Context => {
       const question = questionOf(row);
       const pictures = namedIn(question.text);
       return {
         id: row.text('id'),
         numImages: pictures.length,
-        images: () =>
-          Promise.all(pictures.map(async (column) => pictureOf(place, `${row.where}: '${column}'`, await table.cell(index, column)))),
+        images: () => Promise.all(pictures.map(picture)),
         questions: [question],
       };
     });

@@ -3,12 +3,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { rougeL } from '../metrics.ts';
 import type { Context, Question, Task } from '../task.ts';
-import { checkOptions, chosen, type Dataset, type DatasetOptions, datasetTask, SHORT_ANSWER } from './dataset.ts';
+import { checkOptions, chosen, type Dataset, type DatasetOptions, datasetTask, pictureRows, SHORT_ANSWER } from './dataset.ts';
 import { type Fields, fieldsOf } from './fields.ts';
-import { openTable } from './parquet.ts';
-import { pictureFile, pictureOf } from './picture.ts';
+import { pictureFile } from './picture.ts';
 import { checkFolder, kindOf, misplaced, type Place } from './place.ts';
-import { splitFiles } from './splits.ts';
 
 const COLUMNS = ['image_id', 'questions', 'answers'];
 
@@ -33,18 +31,13 @@ export const ocrVqa: Dataset = {
 };
 
 async function fromParquet(place: Place, options: DatasetOptions): Promise<Context[]> {
-  const table = await openTable(place, splitFiles(place, options.split ?? 'test'), ['image', ...COLUMNS]);
-  const indices = chosen(table.numRows, options);
-  const rows = await table.rows(indices, COLUMNS);
-  return rows.map((row, i) => {
-    const index = indices[i] as number;
-    return {
-      id: row.text('image_id'),
-      numImages: 1,
-      images: async () => [await pictureOf(place, `${row.where}: 'image'`, await table.cell(index, 'image'))],
-      questions: questionsOf(row, options),
-    };
-  });
+  const rows = await pictureRows(place, options, 'test', COLUMNS, ['image']);
+  return rows.map(({ row, picture }) => ({
+    id: row.text('image_id'),
+    numImages: 1,
+    images: async () => [await picture('image')],
+    questions: questionsOf(row, options),
+  }));
 }
 
 /** Numbers of the splits in dataset.json. */
