@@ -11,8 +11,9 @@ import { calibrate } from '../calibrate.ts';
 import { AttentionPackError } from '../errors.ts';
 import { FRAMES, MOMENTS_FILE, writeMoments } from '../query-moments.ts';
 import { STATE } from '../state.ts';
-import { jsonArg, needed, wholeNumber } from './args.ts';
-import { dtypeOption, EMBEDDED_MODEL, loadPacked, readImages } from './models.ts';
+import { jsonArg, wholeNumber } from './args.ts';
+import { MODEL_ARGUMENT, modelNamed } from './embedded.ts';
+import { dtypeOption, loadPacked, readImages } from './models.ts';
 import { guarded, Progress, printJson } from './output.ts';
 
 /** Asked of given pictures where no questions are: about what, where, how many, and what is written. */
@@ -29,7 +30,7 @@ export const calibrateCommand = defineCommand({
     description: 'find out which directions of its keys a model asks for, so that bases can be the best for those',
   },
   args: {
-    model: { type: 'positional', required: false, description: "model folder or id; 'embedded' is the one that comes with the package" },
+    model: { type: 'positional', required: false, description: MODEL_ARGUMENT },
     contexts: {
       type: 'string',
       description:
@@ -46,8 +47,7 @@ export const calibrateCommand = defineCommand({
   },
   run: ({ args }) =>
     guarded(async () => {
-      const named = needed('model', args.model);
-      const model = named === 'embedded' ? EMBEDDED_MODEL : named;
+      const model = modelNamed(args.model);
       const out = outFile(model, args.out);
       const contexts = contextsOf(model, args.contexts, args.image);
       const maxNewTokens = args['max-new-tokens'] === undefined ? 16 : wholeNumber('--max-new-tokens', args['max-new-tokens']);
