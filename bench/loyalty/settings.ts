@@ -7,28 +7,30 @@ import type { RotaryMode } from '../../src/shape.ts';
 export interface Packing {
   readonly rotary: RotaryMode;
   readonly basisPer: BasisPer;
-  readonly codes: 'float16' | 'int8';
+  /** Of codes and bases; mixed: of two bits a column on average. */
+  readonly codes: 'float16' | 'mixed';
   readonly rank: number;
 }
 
 const GRAPHS: readonly Pick<Packing, 'rotary' | 'codes'>[] = [
   { rotary: 'rotate-late', codes: 'float16' },
   { rotary: 'post-rope', codes: 'float16' },
-  { rotary: 'post-rope', codes: 'int8' },
+  { rotary: 'rotate-late', codes: 'mixed' },
 ];
 
-/** Ranks with one basis per image, whose W·rank dominates the bytes, and with one basis for all images. */
-const RANKS: Readonly<Record<BasisPer, readonly number[]>> = {
-  image: [1, 2, 4, 8, 11, 16],
-  context: [2, 4, 8, 16, 32],
+/** Ranks with one basis per image, whose W·rank dominates the bytes, and with one basis for all images; higher ones where a column has few bits. */
+const RANKS: Readonly<Record<Packing['codes'], Readonly<Record<BasisPer, readonly number[]>>>> = {
+  float16: { image: [1, 2, 4, 8, 11, 16], context: [4, 8, 16, 32, 48] },
+  mixed: { image: [8, 16, 32], context: [16, 32, 64, 128] },
 };
 
 export const PACKINGS: readonly Packing[] = GRAPHS.flatMap((graph) =>
-  (['image', 'context'] as const).flatMap((basisPer) => RANKS[basisPer].map((rank) => ({ ...graph, basisPer, rank }))),
+  (['image', 'context'] as const).flatMap((basisPer) => RANKS[graph.codes][basisPer].map((rank) => ({ ...graph, basisPer, rank }))),
 );
 
 export function settingOf({ rotary, basisPer, codes, rank }: Packing): CacheSetting {
-  return parseSetting(`packed:rank=${rank},rotary=${rotary},codes=${codes},basis=float16,basis-per=${basisPer}`);
+  const bits = codes === 'mixed' ? ',bits=2' : '';
+  return parseSetting(`packed:rank=${rank},rotary=${rotary},codes=${codes},basis=${codes}${bits},basis-per=${basisPer}`);
 }
 
 /** Name of the curve a packing lies on. */
