@@ -24,7 +24,7 @@ class Config:
     tower_hidden: int = 192
     tower_layers: int = 6
     tower_heads: int = 6
-    tower_minutes: float = 30.0
+    tower_minutes: float = 38.0
     # Patches of one step: 128 pictures of 64 x 64.
     tower_patches: int = 8192
     tower_lr: float = 1e-3
@@ -45,7 +45,7 @@ class Config:
     rope_theta: float = 1e6
     decoder_lr: float = 1.2e-3
     decoder_muon_lr: float = 0.01
-    decoder_minutes: float = 116.0
+    decoder_minutes: float = 168.0
     # Scales the curriculum's batches: more for a device that is idle at two cores' batches.
     batch_scale: float = 1.0
 
@@ -73,7 +73,7 @@ SIZES: dict[str, dict] = {
 LAYOUTS: dict[str, dict] = {
     "pack-mha": {},
     # Its tower starts from pack-mha's, and a question has four times fewer tokens to look at.
-    "pack-gqa": dict(key_heads=2, rope_theta=1e5, tower_minutes=13.0, tower_lr=7e-4, tower_muon_lr=0.01, decoder_minutes=114.0),
+    "pack-gqa": dict(key_heads=2, rope_theta=1e5, tower_minutes=13.0, tower_lr=7e-4, tower_muon_lr=0.01, decoder_minutes=160.0),
 }
 
 

@@ -43,10 +43,11 @@ ALL_KINDS = {"single": 4, "places": 2, "count": 2, "text": 2}
 # Finding an image by its content is learned last, so it is asked more often.
 NUMBERS = {"name": 3, "colour": 1, "list": 0.5}
 RETRIEVAL = {"name": 1, "which": 3, "exists": 2, "colour": 1}
-DETAILS = {"text": 3, "count": 2, "place": 3, "choice": 3, "name": 3, "colour": 1}
-EVERY = {"name": 1, "colour": 1, "place": 1, "count": 1, "text": 1.5, "which": 1.5, "exists": 1.5, "list": 0.7, "choice": 2, "order": 1.5}
+DETAILS = {"text": 4, "count": 2, "place": 4, "choice": 4, "name": 3, "colour": 1}
+# Half of the colours are those behind a thing that has first to be found.
+EVERY = {"name": 1, "colour": 2, "place": 1.5, "count": 1, "text": 1.5, "which": 1.5, "exists": 1, "list": 0.3, "choice": 2, "order": 2}
 # Without what is wrong when images are left out between others ("right after").
-LONG = {"name": 2, "which": 3, "exists": 2, "colour": 1, "choice": 1}
+LONG = {"name": 2, "which": 3, "exists": 1.5, "colour": 2, "choice": 1}
 
 FEW = (2, 3, 4)
 
@@ -81,6 +82,6 @@ def curriculum(model: str) -> tuple[Phase, ...]:
         )),
     )
     if model == "pack-gqa":
-        clips = Mix(1, (4, 6, 8, 12, 16), {"name": 1, "which": 3, "exists": 1, "order": 2, "choice": 1}, SINGLES, questions=12, clip=True)
+        clips = Mix(2.5, (4, 6, 8, 12, 16), {"name": 2, "which": 3, "exists": 1, "colour": 2, "order": 2, "choice": 1}, SINGLES, questions=12, clip=True)
         phases = (*phases[:3], *(Phase(p.until, (*p.mixes, clips)) for p in phases[3:]))
     return phases

@@ -27,6 +27,8 @@ MAX_COUNT = 9
 ASKED_PATCHES = 16
 # Of a patch that shows nothing, less is to be learned.
 NONE_WEIGHT = 0.3
+# The colour behind is asked of one patch in so many; a number without common factor with a row's length meets all columns.
+BEHIND_EVERY = 5
 # Rotary towers do not know where a patch stands unless they are told to find out; learned positions say it anyway.
 PLACE_WEIGHT = {"pack-mha": 0.3, "pack-gqa": 1.0}
 SAVE_SECONDS = 120
@@ -54,6 +56,7 @@ class TowerClassifier(nn.Module):
         self.count_classifier = nn.Linear(width, MAX_COUNT + 1)
         self.place_classifier = nn.Linear(width, 2)
         self.letter_classifier = nn.Linear(width, 26)
+        self.behind_classifier = nn.Linear(width, len(names["colours"]))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] in -1…1 to [B, patches, hidden]."""
@@ -86,6 +89,10 @@ class TowerClassifier(nn.Module):
         where, letters = letters_of(batch.things)
         if len(letters):
             parts["letter"] = F.cross_entropy(self.letter_classifier(patches[where.flatten(1).to(device)]).float(), letters.to(device))
+        # 5. Each patch: the colour behind it, so that a token found by what it shows tells the background too.
+        behind = batch.colour.to(device)[:, None].expand(-1, patches.shape[1])[:, ::BEHIND_EVERY]
+        known = behind != NONE
+        parts["behind"] = 0.5 * F.cross_entropy(self.behind_classifier(patches[:, ::BEHIND_EVERY][known]).float(), behind[known])
         return parts
 
 
@@ -258,6 +265,8 @@ def evaluate(classifier: TowerClassifier, batches: list[ViewBatch]) -> dict[str,
         judge("colour", classifier.colour_classifier(mean).argmax(-1), batch.colour, batch.colour != NONE)
         where, letters = letters_of(batch.things)
         judge("letters", classifier.letter_classifier(patches[where.flatten(1).to(device)]).argmax(-1), letters, torch.ones_like(letters, dtype=torch.bool))
+        behind = batch.colour[:, None].expand(-1, things.shape[1])
+        judge("colour behind patches", classifier.behind_classifier(patches).argmax(-1).cpu(), behind, behind != NONE)
         judge("count", classifier.count_classifier(mean).argmax(-1), batch.count, batch.count > 0)
     return {name: round(right[name] / max(1, asked[name]), 3) for name in right}
 

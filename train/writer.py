@@ -15,7 +15,7 @@ NOTHING = -1
 # Types asked by an image's number alone: the number itself is asked for the answer's first token.
 NUMBER_HINTED = ("name", "colour", "text")
 # Types asked by a subject: it is asked for the number of its image, or for the answer's first token where that is no image.
-IMAGE_HINTED = ("which", "exists")
+IMAGE_HINTED = ("which", "exists", "order")
 ANSWER_HINTED = ("colour", "place", "count")
 NUMBERED = re.compile(r"(?<=\bimage )\d+")
 
