@@ -4,17 +4,19 @@ import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import type { SideLayout } from './cache/format.ts';
-import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
+import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
+import { SegmentBooks } from './cache/segments.ts';
 import {
   dueSpans,
   factoredTogether,
   keepRawKeys,
+  keptBytes,
   type OpenSpan,
   type Outputs,
   openSpan,
   outputRows,
-  slotsOf,
+  tokensKept,
   tokensLacking,
   withoutEvicted,
 } from './cache/spans.ts';
@@ -40,15 +42,6 @@ interface SeenImage {
   readonly steps: number;
 }
 
-/** One segment of the packed part: its first slot, one past its last, and what packing it cost. */
-interface PackedSegment extends Omit<SeenImage, 'steps'> {
-  readonly images: number;
-  readonly tokens: number;
-  readonly lost: LostEnergy;
-  /** Of keys, where they are weighed. */
-  readonly weightedLost: number | undefined;
-}
-
 /** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
 interface Call {
   readonly at: number;
@@ -66,7 +59,7 @@ export class CacheStore {
   #spans: OpenSpan[] = [];
   #tokens: TokenLog | undefined;
   #images: SeenImage[] = [];
-  #segments: PackedSegment[] = [];
+  #books = new SegmentBooks();
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
   #eviction: Eviction | undefined;
@@ -94,12 +87,12 @@ export class CacheStore {
 
   /** Image tokens in the packed part, over all sequences. */
   get packedTokens(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.tokens, 0);
+    return this.#books.imageTokens;
   }
 
   /** Images in the packed part, over all sequences. */
   get packedSpans(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.images, 0);
+    return this.#books.images;
   }
 
   /** One past the last image that is not whole in the window, being packed or evicted, over all sequences; 0 while there is none. */
@@ -114,13 +107,12 @@ export class CacheStore {
   }
 
   get lostEnergy(): LostEnergy {
-    return meanLost(this.#segments.map((segment) => segment.lost));
+    return this.#books.lost;
   }
 
   /** Share of the keys' weighed energy that packing left out before codes were quantised; undefined where nothing is weighed. */
   get weightedLostEnergy(): number | undefined {
-    const shares = this.#segments.flatMap(({ weightedLost }) => weightedLost ?? []);
-    return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
+    return this.#books.weightedLost;
   }
 
   /** What errors of keys cost, where they are to be weighed. */
@@ -192,7 +184,7 @@ export class CacheStore {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
         this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
-        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end, at));
+        if (start < end) this.#spans.push(openSpan(sequence, start, end, at));
       }
     });
   }
@@ -294,12 +286,13 @@ export class CacheStore {
       const { slots } = segments[i] as NewSegment;
       // Where its images stand, evicted tokens included: cutting between those would cut an image.
       const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
-      this.#segments.push({
+      this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
         start,
         end,
         images: group.length,
-        tokens: slots.length,
+        imageSlots: slots,
+        textSlots: [],
         lost: lost[i] as LostEnergy,
         weightedLost: meanWeightedLost(segments[i] as NewSegment),
       });
@@ -379,11 +372,7 @@ export class CacheStore {
       tokensLacking(this.#spans, this.numSlots),
     );
     packed.remove(gone);
-    this.#segments = this.#segments.flatMap((segment) => {
-      const { sequence, start, end } = segment;
-      const tokens = packed.slotsOf(sequence).filter((slot) => slot >= start && slot < end).length;
-      return tokens ? [{ ...segment, tokens }] : [];
-    });
+    this.#books.keep((sequence, slot) => !gone[sequence]?.has(slot));
     this.#feeds = undefined;
     return numGone;
   }
@@ -409,7 +398,7 @@ export class CacheStore {
    */
   crop(length: number): void {
     if (!Number.isInteger(length) || length < 0) throw new AttentionPackError(`crop keeps a whole number of tokens >= 0, got ${length}`);
-    const cut = this.#segments.find((segment) => segment.start < length && length < segment.end);
+    const cut = this.#books.cutBy(length);
     if (cut) {
       throw new AttentionPackError(
         `cannot crop to ${length} tokens: those from ${cut.start} to ${cut.end} are packed together; keep ${cut.start}, or ${cut.end} and more`,
@@ -421,7 +410,7 @@ export class CacheStore {
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#packed?.crop(length);
-    this.#segments = this.#segments.filter((segment) => segment.end <= length);
+    this.#books.keep((_, slot) => slot < length);
     this.#tokens?.crop(length);
     this.#eviction?.crop(length);
     this.#feeds = undefined;
@@ -438,7 +427,7 @@ export class CacheStore {
       positionAxes: positionAxes(this.graph),
       sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? tokensKept(this.#spans) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       ...(this.#eviction && { watched: this.#eviction.extent }),
     };
@@ -450,9 +439,7 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = this.#spans
-      .flatMap(({ rawKeys, positions }) => [...rawKeys, positions])
-      .reduce((sum, buffer) => sum + buffer.byteLength, 0);
+    const pending = keptBytes(this.#spans);
     return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
   }
 
@@ -463,7 +450,7 @@ export class CacheStore {
     this.#spans = [];
     this.#tokens = undefined;
     this.#images = [];
-    this.#segments = [];
+    this.#books = new SegmentBooks();
     this.#compactMs = 0;
     this.#feeds = undefined;
     this.#eviction = undefined;

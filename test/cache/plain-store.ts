@@ -174,11 +174,12 @@ export class PlainStore {
     this.#images = this.#images.filter((image) => image.end <= length);
   }
 
-  /** Image tokens whose keys before rotary embedding are kept. */
+  /** Image tokens whose keys before rotary embedding are kept: all of an image from its first token on. */
   get pendingTokens(): number {
     const numEvicted = ({ sequence, start, end }: PlainSpan): number =>
       this.sequences[sequence]?.filter(({ slot, isEvicted }) => isEvicted && slot >= start && slot < end).length ?? 0;
-    return this.#open.reduce((sum, span) => sum + span.end - span.start - numEvicted(span), 0);
+    const begun = this.#open.filter(({ start }) => start < this.numSlots);
+    return begun.reduce((sum, span) => sum + span.end - span.start - numEvicted(span), 0);
   }
 }
 
