@@ -1,4 +1,4 @@
-/** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
+/** What a PackedCache holds: window, packed part, the tokens seen, and what waits to be packed. Knows nothing of transformers.js. */
 
 import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
@@ -16,10 +16,13 @@ import {
   type Outputs,
   openSpan,
   outputRows,
+  partOf,
+  slotsOf,
   tokensKept,
   tokensLacking,
   withoutEvicted,
 } from './cache/spans.ts';
+import { dueText, textSpans, withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact } from './compact.ts';
@@ -56,7 +59,9 @@ export class CacheStore {
   readonly #encoder: () => Promise<Encoder>;
   #window: DenseWindow | undefined;
   #packed: PackedPart | undefined;
+  /** Images that wait to be packed, and text that does. */
   #spans: OpenSpan[] = [];
+  #text: OpenSpan[] = [];
   #tokens: TokenLog | undefined;
   #images: SeenImage[] = [];
   #books = new SegmentBooks();
@@ -99,6 +104,11 @@ export class CacheStore {
   get packedEnd(): number {
     const isWhole = ({ sequence, start, end }: SeenImage): boolean => this.#window?.rowsIn(sequence, start, end).length === end - start;
     return this.#images.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
+  }
+
+  /** Tokens of text in the packed part, over all sequences. */
+  get packedText(): number {
+    return this.#books.textTokens;
   }
 
   /** Milliseconds spent packing so far. */
@@ -236,7 +246,11 @@ export class CacheStore {
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
       tokensLacking(this.#spans, at + numTokens),
     );
-    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
+    if (this.options.text) {
+      const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
+      this.#text.push(...textSpans(mask, at, this.#images, sinkEnds));
+    }
+    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, [...this.#spans, ...this.#text], outputs, at, numTokens);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
@@ -252,47 +266,49 @@ export class CacheStore {
     );
   }
 
-  /** Packs every image that is due and frees its dense rows. Returns how many were packed. */
+  /** Packs every image that is due, and text that is, and frees their dense rows. Returns how many images were packed. */
   async compact(): Promise<number> {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
     const complete = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!complete.length) return 0;
-    if (this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
+    if (complete.length && this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
     const due = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!due.length) return 0;
+    const text = this.#dueText(due);
+    if (!due.length && !text.due.length) return 0;
     const start = performance.now();
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
-    const groups = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const format = { ...this.graph, bits: columnsWanted(this.options).bits };
+    const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
     for (const group of groups) {
-      const { sequence } = group[0] as OpenSpan;
-      const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
+      const spans = [...group.images, ...group.text];
+      const { sequence } = spans[0] as OpenSpan;
+      const rows = spans.map((span) => window.rowsAt(span.sequence, new Set(slotsOf(span))));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
-      const segment = await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      const segment = await compact(spans, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
       segments.push(segment);
       // The next image begins with the basis this one leaves.
       if (held) lost.push(...packed.add([segment]));
       gone[sequence]?.push(...rows.flat());
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
+    this.#text = text.left;
     const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
-    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing));
+    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing, due.length > 0));
     window.remove(gone, longestComing);
-    groups.forEach((group, i) => {
-      const { slots } = segments[i] as NewSegment;
-      // Where its images stand, evicted tokens included: cutting between those would cut an image.
-      const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
+    groups.forEach(({ images, text }, i) => {
       this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
-        start,
-        end,
-        images: group.length,
-        imageSlots: slots,
-        textSlots: [],
+        // Where its images stand, evicted tokens included.
+        start: images[0]?.start ?? 0,
+        end: images.at(-1)?.end ?? 0,
+        images: images.length,
+        imageSlots: images.flatMap(slotsOf),
+        textSlots: text.flatMap(slotsOf),
         lost: lost[i] as LostEnergy,
         weightedLost: meanWeightedLost(segments[i] as NewSegment),
       });
@@ -300,6 +316,14 @@ export class CacheStore {
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
+  }
+
+  /** Text to be packed now, along with `images` or on its own, and text to be kept. */
+  #dueText(images: readonly OpenSpan[]): { readonly due: OpenSpan[]; readonly left: OpenSpan[] } {
+    const call = this.#call;
+    const isEnd = !call || this.numSlots >= call.at + call.numTokens;
+    const open = this.#spans.filter(({ end }) => end > this.numSlots);
+    return dueText(this.graph.shape, this.#text, { seen: this.numSlots, isEnd, images, open, batch: this.batch }, this.options);
   }
 
   /** The call that `begin` began is over: tokens are evicted if it is time. */
@@ -367,6 +391,7 @@ export class CacheStore {
     const numGone = gone.reduce((sum, slots) => sum + slots.size, 0);
     if (!window || !packed || !numGone) return 0;
     this.#spans = withoutEvicted(this.graph.shape, this.#spans, gone);
+    this.#text = withoutEvicted(this.graph.shape, this.#text, gone);
     window.remove(
       gone.map((slots, b) => window.rowsAt(b, slots)),
       tokensLacking(this.#spans, this.numSlots),
@@ -392,7 +417,7 @@ export class CacheStore {
   }
 
   /**
-   * Forgets all tokens from slot `length` on. What was packed behind it goes whole.
+   * Forgets all tokens from slot `length` on. Images packed behind it go whole; packed text may be cut anywhere.
    *
    * @throws {AttentionPackError} if that would cut into what was packed together, which cannot be taken apart again.
    */
@@ -406,6 +431,7 @@ export class CacheStore {
     }
     const window = this.#window;
     this.#spans = this.#spans.filter((span) => span.end <= length);
+    this.#text = this.#text.flatMap((span) => partOf(this.graph.shape, span, (slot) => slot < length) ?? []);
     this.#images = this.#images.filter((image) => image.end <= length);
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
@@ -427,7 +453,7 @@ export class CacheStore {
       positionAxes: positionAxes(this.graph),
       sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? tokensKept(this.#spans) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? tokensKept([...this.#spans, ...this.#text]) : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       ...(this.#eviction && { watched: this.#eviction.extent }),
     };
@@ -439,7 +465,7 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = keptBytes(this.#spans);
+    const pending = keptBytes([...this.#spans, ...this.#text]);
     return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
   }
 
@@ -448,6 +474,7 @@ export class CacheStore {
     this.#window = undefined;
     this.#packed = undefined;
     this.#spans = [];
+    this.#text = [];
     this.#tokens = undefined;
     this.#images = [];
     this.#books = new SegmentBooks();
