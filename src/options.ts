@@ -305,7 +305,7 @@ const DEFAULT_TEXT = { every: 128, recent: 128 } as const;
 
 /** @throws {AttentionPackError} for an unknown word, negative or fractional counts */
 function resolveText(text: Text | TextOptions, recent: number | undefined): Required<TextOptions> | false {
-  if (typeof text !== 'object') {
+  if (typeof text !== 'object' || text === null) {
     return oneOf('text', text, TEXTS) === 'packed' && { ...DEFAULT_TEXT, ...(recent !== undefined && { recent }) };
   }
   return {

@@ -193,7 +193,9 @@ export class PlainStore {
       const ofImages = tokens.filter(({ isText }) => !isText);
       const before = new Set(ofImages.filter(({ slot }) => slot < length).map((token) => token.segment));
       const isLeft = (segment: number): boolean => ofImages.some((token) => token.segment === segment && !token.isEvicted);
-      return ofImages.filter(({ slot }) => slot >= length).some(({ segment }) => segment !== undefined && before.has(segment) && isLeft(segment));
+      return ofImages
+        .filter(({ slot }) => slot >= length)
+        .some(({ segment }) => segment !== undefined && before.has(segment) && isLeft(segment));
     });
   }
 
