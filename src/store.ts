@@ -6,23 +6,10 @@ import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import type { SideLayout } from './cache/format.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
+import { Pending } from './cache/pending.ts';
 import { SegmentBooks } from './cache/segments.ts';
-import {
-  dueSpans,
-  factoredTogether,
-  keepRawKeys,
-  keptBytes,
-  type OpenSpan,
-  type Outputs,
-  openSpan,
-  outputRows,
-  partOf,
-  slotsOf,
-  tokensKept,
-  tokensLacking,
-  withoutEvicted,
-} from './cache/spans.ts';
-import { dueText, textSpans, withText } from './cache/text.ts';
+import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
+import { withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact } from './compact.ts';
@@ -59,9 +46,7 @@ export class CacheStore {
   readonly #encoder: () => Promise<Encoder>;
   #window: DenseWindow | undefined;
   #packed: PackedPart | undefined;
-  /** Images that wait to be packed, and text that does. */
-  #spans: OpenSpan[] = [];
-  #text: OpenSpan[] = [];
+  #pending: Pending;
   #tokens: TokenLog | undefined;
   #images: SeenImage[] = [];
   #books = new SegmentBooks();
@@ -79,6 +64,7 @@ export class CacheStore {
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
+    this.#pending = new Pending(graph, options);
   }
 
   /** Slots used so far: tokens per sequence, padding included. */
@@ -194,7 +180,7 @@ export class CacheStore {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
         this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
-        if (start < end) this.#spans.push(openSpan(sequence, start, end, at));
+        if (start < end) this.#pending.announce(sequence, start, end, at);
       }
     });
   }
@@ -244,13 +230,10 @@ export class CacheStore {
       rows,
       numTokens,
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
-      tokensLacking(this.#spans, at + numTokens),
+      this.#pending.lacking(at + numTokens),
     );
-    if (this.options.text) {
-      const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
-      this.#text.push(...textSpans(mask, at, this.#images, sinkEnds));
-    }
-    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, [...this.#spans, ...this.#text], outputs, at, numTokens);
+    const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
+    this.#pending.append(outputs, mask, at, this.#images, sinkEnds);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
@@ -271,10 +254,11 @@ export class CacheStore {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
-    const complete = dueSpans(this.#spans, this.numSlots, this.options);
+    const complete = this.#pending.dueImages(this.numSlots);
     if (complete.length && this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
-    const due = dueSpans(this.#spans, this.numSlots, this.options);
-    const text = this.#dueText(due);
+    const due = this.#pending.dueImages(this.numSlots);
+    const isEnd = !this.#call || this.numSlots >= this.#call.at + this.#call.numTokens;
+    const text = this.#pending.dueText(this.numSlots, isEnd, due, this.batch);
     if (!due.length && !text.due.length) return 0;
     const start = performance.now();
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
@@ -295,11 +279,10 @@ export class CacheStore {
       if (held) lost.push(...packed.add([segment]));
       gone[sequence]?.push(...rows.flat());
     }
-    this.#spans = this.#spans.filter((span) => !due.includes(span));
-    this.#text = text.left;
-    const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
-    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing, due.length > 0));
-    window.remove(gone, longestComing);
+    this.#pending.strike(due, text.left);
+    const { numImages, longest } = this.#pending;
+    if (!growth) lost.push(...packed.add(segments, numImages, longest, due.length > 0));
+    window.remove(gone, longest);
     groups.forEach(({ images, text }, i) => {
       this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
@@ -316,14 +299,6 @@ export class CacheStore {
     this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
-  }
-
-  /** Text to be packed now, along with `images` or on its own, and text to be kept. */
-  #dueText(images: readonly OpenSpan[]): { readonly due: OpenSpan[]; readonly left: OpenSpan[] } {
-    const call = this.#call;
-    const isEnd = !call || this.numSlots >= call.at + call.numTokens;
-    const open = this.#spans.filter(({ end }) => end > this.numSlots);
-    return dueText(this.graph.shape, this.#text, { seen: this.numSlots, isEnd, images, open, batch: this.batch }, this.options);
   }
 
   /** The call that `begin` began is over: tokens are evicted if it is time. */
@@ -390,11 +365,10 @@ export class CacheStore {
     const [window, packed] = [this.#window, this.#packed];
     const numGone = gone.reduce((sum, slots) => sum + slots.size, 0);
     if (!window || !packed || !numGone) return 0;
-    this.#spans = withoutEvicted(this.graph.shape, this.#spans, gone);
-    this.#text = withoutEvicted(this.graph.shape, this.#text, gone);
+    this.#pending.remove(gone);
     window.remove(
       gone.map((slots, b) => window.rowsAt(b, slots)),
-      tokensLacking(this.#spans, this.numSlots),
+      this.#pending.lacking(this.numSlots),
     );
     packed.remove(gone);
     this.#books.keep((sequence, slot) => !gone[sequence]?.has(slot));
@@ -430,8 +404,7 @@ export class CacheStore {
       );
     }
     const window = this.#window;
-    this.#spans = this.#spans.filter((span) => span.end <= length);
-    this.#text = this.#text.flatMap((span) => partOf(this.graph.shape, span, (slot) => slot < length) ?? []);
+    this.#pending.crop(length);
     this.#images = this.#images.filter((image) => image.end <= length);
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
@@ -453,7 +426,7 @@ export class CacheStore {
       positionAxes: positionAxes(this.graph),
       sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? tokensKept([...this.#spans, ...this.#text]) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokens : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       ...(this.#eviction && { watched: this.#eviction.extent }),
     };
@@ -465,7 +438,7 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = keptBytes([...this.#spans, ...this.#text]);
+    const pending = this.#pending.bytes;
     return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
   }
 
@@ -473,8 +446,7 @@ export class CacheStore {
   clear(): void {
     this.#window = undefined;
     this.#packed = undefined;
-    this.#spans = [];
-    this.#text = [];
+    this.#pending = new Pending(this.graph, this.options);
     this.#tokens = undefined;
     this.#images = [];
     this.#books = new SegmentBooks();

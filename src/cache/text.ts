@@ -6,7 +6,7 @@ import type { Format } from './format.ts';
 import { type OpenSpan, openSpan, partOf, slotsOf } from './spans.ts';
 
 /** Tokens [start, end) of one sequence. */
-interface Range {
+export interface Range {
   readonly sequence: number;
   readonly start: number;
   readonly end: number;
@@ -69,6 +69,7 @@ export function dueText(
     const taken = isBlock ? old.length - (old.length % text.every) : old.length;
     return taken ? (old[taken - 1] as number) + 1 : 0;
   });
+  if (ends.every((end) => !end)) return { due: [], left: [...spans] };
   const parts = (isKept: (slot: number, end: number) => boolean): OpenSpan[] =>
     spans.flatMap((span) => partOf(shape, span, (slot) => isKept(slot, ends[span.sequence] as number)) ?? []);
   return { due: parts((slot, end) => slot < end), left: parts((slot, end) => slot >= end) };

@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import type { PackedGraph } from '../../src/cache/feeds.ts';
 import { roundUp } from '../../src/cache/window.ts';
-import { type CacheOptions, resolveCacheOptions } from '../../src/options.ts';
+import { PACKED_SLOTS, WINDOW_SLOTS } from '../../src/contract.ts';
+import { BASIS_PER, type CacheOptions, COMPACT_AT, resolveCacheOptions } from '../../src/options.ts';
 import { chunkEnds, type Span } from '../../src/prefill.ts';
 import { ROTARY_MODES, type RotaryMode } from '../../src/shape.ts';
 import { CacheStore } from '../../src/store.ts';
@@ -79,6 +80,52 @@ function album(numImages: number): { spans: Span[]; numTokens: number } {
 
 /** What may be dense at once, in bytes: `tokens` rows in a window that grows by a quarter, and raw keys of as many. */
 const bound = (tokens: number, rotary: RotaryMode): number => roundUp(1.25 * tokens) * ROW + (rotary === 'post-rope' ? 0 : tokens * RAW);
+
+test.each(COMPACT_AT.flatMap((compactAt) => BASIS_PER.map((basisPer) => ({ compactAt, basisPer }))))(
+  'a prompt that fails half-way leaves none of its tokens behind, be they packed or not: %o',
+  async (options) => {
+    const of = graph('rotate-late');
+    const open = (): CacheStore =>
+      new CacheStore(of, resolveCacheOptions({ sink: SINK, rank: 2, text: { every: 6, recent: 5 }, ...options }, of.shape), () =>
+        Promise.resolve(FIRST_COLUMNS),
+      );
+    const run = async (store: CacheStore, numNew: number, spans: readonly Span[], upTo = numNew): Promise<void> => {
+      const mask = [new Array<number>(numNew).fill(1)];
+      store.begin(1, [spans], mask);
+      for (let at = 0; at < upTo; at += 10) {
+        store.append(decoderOutputs(of.shape, 1, store.numSlots, 10), [new Array<number>(10).fill(1)], [new Array<number>(10).fill(7)]);
+        await store.compact();
+      }
+      if (upTo === numNew) store.endRun();
+    };
+    const slotsOf = (store: CacheStore): number[] =>
+      [PACKED_SLOTS, WINDOW_SLOTS]
+        .flatMap((name) => Array.from(store.feeds()[name]?.data as BigInt64Array, Number))
+        .filter((slot) => slot >= 0)
+        .sort((a, b) => a - b);
+    const store = open();
+    await run(store, 40, [{ start: 10, end: 25 }]);
+    const before = store.footprint();
+    const spans = [
+      { start: 5, end: 20 },
+      { start: 33, end: 60 },
+    ];
+    await run(store, 90, spans, 50);
+    store.abandon(40);
+    expect(slotsOf(store)).toEqual(Array.from({ length: 40 }, (_, slot) => slot));
+    expect([store.numSlots, store.packedSpans, store.packedTokens, store.numImages(0)]).toEqual([40, 1, 15, 1]);
+    expect(store.heldBytes()).toBe(store.footprint().total);
+    // Older text may have been packed meanwhile, which is no loss; but nothing waits that did not wait before.
+    expect(store.footprint().pending).toBeLessThanOrEqual(before.pending);
+    await run(store, 90, spans);
+    expect(slotsOf(store)).toEqual(Array.from({ length: 130 }, (_, slot) => slot));
+    expect(store.packedSpans).toBe(3);
+    expect(store.heldBytes()).toBe(store.footprint().total);
+    store.crop(0);
+    expect(slotsOf(store)).toEqual([]);
+    expect(store.footprint().codes + store.footprint().bases + store.footprint().pending).toBe(0);
+  },
+);
 
 describe.each(ROTARY_MODES)('in %s', (rotary) => {
   test.each([{ basisPer: 'image' }, { basisPer: 'context', tolerance: 0 }] as const)(
