@@ -6,6 +6,8 @@ import { openSpan, slotsOf } from '../../src/cache/spans.ts';
 import { cheapestCut, dueText, textSpans, withText } from '../../src/cache/text.ts';
 import { resolveCacheOptions } from '../../src/options.ts';
 import type { ModelShape } from '../../src/shape.ts';
+import { CacheStore } from '../../src/store.ts';
+import { decoderOutputs, FIRST_COLUMNS } from './plain-store.ts';
 
 const LAYER = { index: 0, numHeads: 2, numKvHeads: 2, rotary: 'inside' } as const;
 
@@ -68,4 +70,37 @@ test('text goes along with the last images of its sequence where those share a b
     ]);
   expect(grouped('image')).toEqual([[0, 1], [0, 1], [1, 0], [1, 0]]); // biome-ignore format: pairs
   expect(grouped('context')).toEqual([[0, 1], [1, 0], [1, 1]]); // biome-ignore format: pairs
+});
+
+test('beside images whose basis it shares text costs its codes and indices, and frees its rows', async () => {
+  const shape: ModelShape = { layers: [{ ...LAYER, headDim: 4 }], windowType: 'float32' };
+  const graph = { shape, rotary: 'rotate-late', codes: 'float16', basis: 'float16', emptyTensors: true } as const;
+  const held = async (text: 'dense' | 'packed'): Promise<CacheStore> => {
+    const options = resolveCacheOptions({ rank: 3, basisPer: 'context', recent: 0, text }, shape);
+    const store = new CacheStore(graph, options, () => Promise.resolve(FIRST_COLUMNS));
+    const mask = [new Array<number>(200).fill(1)];
+    store.begin(1, [[{ start: 100, end: 130 }, { start: 150, end: 180 }]], mask); // biome-ignore format: two images
+    for (const [from, to] of [
+      [0, 180],
+      [180, 200],
+    ] as const) {
+      // biome-ignore format: two chunks
+      store.append(decoderOutputs(shape, 1, from, to - from), [mask[0]?.slice(from, to) ?? []], [new Array<number>(to - from).fill(7)]);
+      await store.compact();
+    }
+    store.endRun();
+    return store;
+  };
+  const [dense, packed] = [await held('dense'), await held('packed')];
+  // All text before the last image's end but the sink; what came behind it are too few for a block.
+  const numText = 180 - 60 - 4;
+  expect([packed.packedText, packed.packedTokens, dense.packedText]).toEqual([numText, 60, 0]);
+  const [before, after] = [dense.footprint(), packed.footprint()];
+  expect(after.bases).toBe(before.bases);
+  expect(after.codes - before.codes).toBe(numText * 2 * 3 * 2);
+  // Of 140 and 24 rows, in windows that grew by a quarter when the last twenty came.
+  expect([dense, packed].map((store) => store.extents().windowRows)).toEqual([160, 32]);
+  expect(before.window - after.window).toBe((160 - 32) * 2 * 8 * 4);
+  expect(after.pending - before.pending).toBe(20 * (8 * 4 + 4));
+  expect(packed.heldBytes()).toBe(after.total);
 });
