@@ -107,7 +107,7 @@ export interface CacheOptions {
    */
   readonly bits?: number;
   /**
-   * One of: *energy* (default): the first images packed decide, for each layer and side, how many columns have 8, 4, 2 or no bits in codes and in bases, so that
+   * One of: *energy* (default): what is packed first decides, for each layer and side, how many columns have 8, 4, 2 or no bits in codes and in bases, so that
    * the squared error is least for the bytes; *even*: all columns have `bits`, which must then be 8, 4 or 2.
    */
   readonly spread?: Spread;

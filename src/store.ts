@@ -261,6 +261,8 @@ export class CacheStore {
     const text = this.#pending.dueText(this.numSlots, isEnd, due, this.batch);
     if (!due.length && !text.due.length) return 0;
     const start = performance.now();
+    // They view buffers that are about to be laid out anew, and would keep the old ones.
+    this.#feeds = undefined;
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
     const lost: LostEnergy[] = [];
@@ -296,7 +298,6 @@ export class CacheStore {
         weightedLost: meanWeightedLost(segments[i] as NewSegment),
       });
     });
-    this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
   }

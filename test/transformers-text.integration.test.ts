@@ -163,3 +163,23 @@ test.each([
     expect(errors).toEqual([...errors].sort((a, b) => b - a));
   },
 );
+
+test.each([
+  { types: { codes: 'float16', basis: 'float16' }, options: {}, measured: { image: 0.0046, context: 0.007 } },
+  { types: { codes: 'int8' }, options: {}, measured: { image: 0.048, context: 0.057 } },
+  { types: { codes: 'mixed', basis: 'mixed' }, options: { bits: 8 }, measured: { image: 0.171, context: 0.093 } },
+  { types: { codes: 'mixed', basis: 'mixed' }, options: { bits: 4 }, measured: { image: 0.171, context: 0.129 } },
+] as const)('packed text is as exact as its element types: $types $options', async ({ types, options, measured }) => {
+  const model = await tiny.load({ ...types, rank: tiny.width });
+  for (const basisPer of ['image', 'context'] as const) {
+    await using cache = new PackedCache(model, { ...options, basisPer, text: { every: 10, recent: 2 } });
+    const parts = await stepwise(model, inputs, [answerOf()], cache);
+    const error = largestDifference(
+      parts.flatMap((part) => [...part]),
+      stockLogits,
+    );
+    expect(cache.report().packedTextTokens).toBeGreaterThan(20);
+    expect(error, basisPer).toBeLessThan(1.5 * measured[basisPer]);
+    expect(error, basisPer).toBeGreaterThan(measured[basisPer] / 1.5);
+  }
+});

@@ -312,14 +312,15 @@ export class PackedPart {
     const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
     const [from, to] = [before, { capacity, tokens }].map((of) => ({ segments: this.batch * of.capacity, tokens: of.tokens }));
     assert(from && to, 'two layouts');
-    this.#layers = this.#layers.map((layer, l) => {
+    // Layer by layer, so that only one of them is held twice.
+    for (const [l, layer] of this.#layers.entries()) {
       const moved = (side: 'keys' | 'values'): PackedSide => {
         const old = layer[side];
         const layout = layoutOf(l, side, { rank: old.rank, split: old.split });
         return isSame && layout.rank === old.rank ? old : movedSide(old, this.#format, this.#dims(l), layout, from, to, moves);
       };
-      return { keys: moved('keys'), values: moved('values') };
-    });
+      this.#layers[l] = { keys: moved('keys'), values: moved('values') };
+    }
     if (isSame) return;
     const movedIndex = (old: BigInt64Array, padding: bigint, perToken: number): BigInt64Array => {
       const [length, room] = [before.tokens * perToken, tokens * perToken];
