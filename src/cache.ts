@@ -26,6 +26,8 @@ export interface CacheReport {
   /** Images that are packed, and their tokens, over all sequences. */
   readonly packedImages: number;
   readonly packedTokens: number;
+  /** Tokens of text that are packed, over all sequences. */
+  readonly packedTextTokens: number;
   /** Tokens that were evicted and can be attended to no more, over all sequences, and how many of them were an image's. */
   readonly evictedTokens: number;
   readonly evictedImageTokens: number;
@@ -44,9 +46,9 @@ export interface CacheReport {
   readonly denseFp16Bytes: number;
   /** Dense fp16 bytes over all bytes held. */
   readonly compression: number;
-  /** The same for the packed image tokens alone, evicted ones left out: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
+  /** The same for the packed tokens alone, of images and, where it is packed, of text, evicted ones left out: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
   readonly visualCompression: number;
-  /** Share of energy that packing left out, mean over layers and images. */
+  /** Share of energy that packing left out, mean over layers and what was packed together: images, and blocks of text. */
   readonly lostEnergy: LostEnergy;
   /** What bases of keys are best at; see {@link CacheOptions.bases}. */
   readonly bases: Bases;
@@ -120,6 +122,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const { sides, batch, segments, segmentTokens, positionAxes = 1 } = extents;
     const splits = sides.flatMap(({ keys, values }) => (keys.split && values.split ? [{ keys: keys.split, values: values.split }] : []));
     const evicted = store.numEvicted();
+    const numPacked = store.packedTokens + store.packedText;
     const packedBytes =
       bytes.codes + bytes.bases + bytes.steps + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
     return {
@@ -127,9 +130,10 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
       sequences: store.batch,
       packedImages: store.packedSpans,
       packedTokens: store.packedTokens,
+      packedTextTokens: store.packedText,
       evictedTokens: evicted.tokens,
       evictedImageTokens: evicted.imageTokens,
-      ranks: store.packedSpans
+      ranks: numPacked
         ? { keys: Math.max(...sides.map(({ keys }) => keys.rank)), values: Math.max(...sides.map(({ values }) => values.rank)) }
         : options.rank,
       ...(splits.length === sides.length && { columnBits: splits }),
@@ -138,7 +142,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
       bytes,
       denseFp16Bytes,
       compression: bytes.total ? denseFp16Bytes / bytes.total : 0,
-      visualCompression: store.packedSpans ? (perToken * store.packedTokens) / packedBytes : 0,
+      visualCompression: numPacked ? (perToken * numPacked) / packedBytes : 0,
       lostEnergy: store.lostEnergy,
       bases: options.bases ?? 'plain',
       ...(store.weightedLostEnergy !== undefined && { weightedLostEnergy: store.weightedLostEnergy }),
@@ -149,8 +153,8 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   /**
    * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
    *
-   * @param length tokens to keep; default: up to and with the last image that is packed or lost tokens
-   * @throws {AttentionPackError} if that would cut into a packed image, or a call is using the cache
+   * @param length tokens to keep; default: up to and with the last image that is packed or lost tokens. Text may be cut anywhere, packed or not.
+   * @throws {AttentionPackError} if that would cut into a packed image, or between images that share a basis, or a call is using the cache
    */
   crop(length: number = this.#store.packedEnd): void {
     checkIdle(this.#handle);

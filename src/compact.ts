@@ -1,4 +1,4 @@
-/** A dense span -> packed segment: the rows of its tokens leave the window and are factored, layer by layer, keys and values apart. */
+/** A dense span -> packed segment: the rows of its tokens, an image's or text, leave the window and are factored, layer by layer, keys and values apart. */
 import type { NewSegment } from './cache/packed.ts';
 import { type OpenSpan, slotsOf } from './cache/spans.ts';
 import type { DenseWindow, WindowArray } from './cache/window.ts';
@@ -40,7 +40,7 @@ export async function compact(
   const sequence = spans[0]?.sequence ?? 0;
   const slots = spans.flatMap(slotsOf);
   const allRows = rows.flat();
-  assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
+  assert(allRows.length === slots.length, `${slots.length} tokens have ${allRows.length} rows in the window`);
   const layers: { keys: Factors; values: Factors }[] = [];
   // One array serves all layers: megabytes a layer of a wide model would otherwise wait for the garbage collector.
   let scratch: WindowArray | undefined;

@@ -23,6 +23,8 @@ export type {
   PackedOptions,
   Ranks,
   Spread,
+  Text,
+  TextOptions,
 } from './options.ts';
 export type { PolicyName } from './policies/index.ts';
 export { type Message, type MessagePart, type Prompt, prompt, type QuestionOptions, question } from './prompt.ts';

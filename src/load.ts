@@ -23,6 +23,7 @@ const CACHE_OPTIONS = [
   'recent',
   'chunk',
   'seed',
+  'text',
   'evict',
 ] as const;
 const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass', 'queryMoments', 'moments'] as const;

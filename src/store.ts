@@ -1,23 +1,15 @@
-/** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
+/** What a PackedCache holds: window, packed part, the tokens seen, and what waits to be packed. Knows nothing of transformers.js. */
 
 import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import type { SideLayout } from './cache/format.ts';
-import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
+import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
-import {
-  dueSpans,
-  factoredTogether,
-  keepRawKeys,
-  type OpenSpan,
-  type Outputs,
-  openSpan,
-  outputRows,
-  slotsOf,
-  tokensLacking,
-  withoutEvicted,
-} from './cache/spans.ts';
+import { Pending } from './cache/pending.ts';
+import { SegmentBooks } from './cache/segments.ts';
+import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
+import { withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact } from './compact.ts';
@@ -40,15 +32,6 @@ interface SeenImage {
   readonly steps: number;
 }
 
-/** One segment of the packed part: its first slot, one past its last, and what packing it cost. */
-interface PackedSegment extends Omit<SeenImage, 'steps'> {
-  readonly images: number;
-  readonly tokens: number;
-  readonly lost: LostEnergy;
-  /** Of keys, where they are weighed. */
-  readonly weightedLost: number | undefined;
-}
-
 /** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
 interface Call {
   readonly at: number;
@@ -63,10 +46,10 @@ export class CacheStore {
   readonly #encoder: () => Promise<Encoder>;
   #window: DenseWindow | undefined;
   #packed: PackedPart | undefined;
-  #spans: OpenSpan[] = [];
+  #pending: Pending;
   #tokens: TokenLog | undefined;
   #images: SeenImage[] = [];
-  #segments: PackedSegment[] = [];
+  #books = new SegmentBooks();
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
   #eviction: Eviction | undefined;
@@ -81,6 +64,7 @@ export class CacheStore {
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
+    this.#pending = new Pending(graph, options);
   }
 
   /** Slots used so far: tokens per sequence, padding included. */
@@ -94,12 +78,12 @@ export class CacheStore {
 
   /** Image tokens in the packed part, over all sequences. */
   get packedTokens(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.tokens, 0);
+    return this.#books.imageTokens;
   }
 
   /** Images in the packed part, over all sequences. */
   get packedSpans(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.images, 0);
+    return this.#books.images;
   }
 
   /** One past the last image that is not whole in the window, being packed or evicted, over all sequences; 0 while there is none. */
@@ -108,19 +92,23 @@ export class CacheStore {
     return this.#images.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
   }
 
+  /** Tokens of text in the packed part, over all sequences. */
+  get packedText(): number {
+    return this.#books.textTokens;
+  }
+
   /** Milliseconds spent packing so far. */
   get compactMs(): number {
     return this.#compactMs;
   }
 
   get lostEnergy(): LostEnergy {
-    return meanLost(this.#segments.map((segment) => segment.lost));
+    return this.#books.lost;
   }
 
   /** Share of the keys' weighed energy that packing left out before codes were quantised; undefined where nothing is weighed. */
   get weightedLostEnergy(): number | undefined {
-    const shares = this.#segments.flatMap(({ weightedLost }) => weightedLost ?? []);
-    return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
+    return this.#books.weightedLost;
   }
 
   /** What errors of keys cost, where they are to be weighed. */
@@ -192,7 +180,7 @@ export class CacheStore {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
         this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
-        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end, at));
+        if (start < end) this.#pending.announce(sequence, start, end, at);
       }
     });
   }
@@ -242,9 +230,10 @@ export class CacheStore {
       rows,
       numTokens,
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
-      tokensLacking(this.#spans, at + numTokens),
+      this.#pending.lacking(at + numTokens),
     );
-    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
+    const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
+    this.#pending.append(outputs, mask, at, this.#images, sinkEnds);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
@@ -260,51 +249,55 @@ export class CacheStore {
     );
   }
 
-  /** Packs every image that is due and frees its dense rows. Returns how many were packed. */
+  /** Packs every image that is due, and text that is, and frees their dense rows. Returns how many images were packed. */
   async compact(): Promise<number> {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
-    const complete = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!complete.length) return 0;
-    if (this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
-    const due = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!due.length) return 0;
+    const complete = this.#pending.dueImages(this.numSlots);
+    if (complete.length && this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
+    const due = this.#pending.dueImages(this.numSlots);
+    const isEnd = !this.#call || this.numSlots >= this.#call.at + this.#call.numTokens;
+    const text = this.#pending.dueText(this.numSlots, isEnd, due, this.batch);
+    if (!due.length && !text.due.length) return 0;
     const start = performance.now();
+    // They view buffers that are about to be laid out anew, and would keep the old ones.
+    this.#feeds = undefined;
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
-    const groups = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const format = { ...this.graph, bits: columnsWanted(this.options).bits };
+    const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
     for (const group of groups) {
-      const { sequence } = group[0] as OpenSpan;
-      const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
+      const spans = [...group.images, ...group.text];
+      const { sequence } = spans[0] as OpenSpan;
+      const rows = spans.map((span) => window.rowsAt(span.sequence, new Set(slotsOf(span))));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
-      const segment = await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      const segment = await compact(spans, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
       segments.push(segment);
       // The next image begins with the basis this one leaves.
       if (held) lost.push(...packed.add([segment]));
       gone[sequence]?.push(...rows.flat());
     }
-    this.#spans = this.#spans.filter((span) => !due.includes(span));
-    const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
-    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing));
-    window.remove(gone, longestComing);
-    groups.forEach((group, i) => {
-      const { slots } = segments[i] as NewSegment;
-      // Where its images stand, evicted tokens included: cutting between those would cut an image.
-      const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
-      this.#segments.push({
+    this.#pending.strike(due, text.left);
+    const { numImages, longest } = this.#pending;
+    if (!growth) lost.push(...packed.add(segments, numImages, longest, due.length > 0));
+    window.remove(gone, longest);
+    groups.forEach(({ images, text }, i) => {
+      this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
-        start,
-        end,
-        images: group.length,
-        tokens: slots.length,
+        // Where its images stand, evicted tokens included.
+        start: images[0]?.start ?? 0,
+        end: images.at(-1)?.end ?? 0,
+        images: images.length,
+        imageSlots: images.flatMap(slotsOf),
+        textSlots: text.flatMap(slotsOf),
         lost: lost[i] as LostEnergy,
         weightedLost: meanWeightedLost(segments[i] as NewSegment),
       });
     });
-    this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
   }
@@ -373,17 +366,13 @@ export class CacheStore {
     const [window, packed] = [this.#window, this.#packed];
     const numGone = gone.reduce((sum, slots) => sum + slots.size, 0);
     if (!window || !packed || !numGone) return 0;
-    this.#spans = withoutEvicted(this.graph.shape, this.#spans, gone);
+    this.#pending.remove(gone);
     window.remove(
       gone.map((slots, b) => window.rowsAt(b, slots)),
-      tokensLacking(this.#spans, this.numSlots),
+      this.#pending.lacking(this.numSlots),
     );
     packed.remove(gone);
-    this.#segments = this.#segments.flatMap((segment) => {
-      const { sequence, start, end } = segment;
-      const tokens = packed.slotsOf(sequence).filter((slot) => slot >= start && slot < end).length;
-      return tokens ? [{ ...segment, tokens }] : [];
-    });
+    this.#books.keep((sequence, slot) => !gone[sequence]?.has(slot));
     this.#feeds = undefined;
     return numGone;
   }
@@ -403,25 +392,25 @@ export class CacheStore {
   }
 
   /**
-   * Forgets all tokens from slot `length` on. What was packed behind it goes whole.
+   * Forgets all tokens from slot `length` on. Images packed behind it go whole; packed text may be cut anywhere.
    *
    * @throws {AttentionPackError} if that would cut into what was packed together, which cannot be taken apart again.
    */
   crop(length: number): void {
     if (!Number.isInteger(length) || length < 0) throw new AttentionPackError(`crop keeps a whole number of tokens >= 0, got ${length}`);
-    const cut = this.#segments.find((segment) => segment.start < length && length < segment.end);
+    const cut = this.#books.cutBy(length);
     if (cut) {
       throw new AttentionPackError(
         `cannot crop to ${length} tokens: those from ${cut.start} to ${cut.end} are packed together; keep ${cut.start}, or ${cut.end} and more`,
       );
     }
     const window = this.#window;
-    this.#spans = this.#spans.filter((span) => span.end <= length);
+    this.#pending.crop(length);
     this.#images = this.#images.filter((image) => image.end <= length);
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#packed?.crop(length);
-    this.#segments = this.#segments.filter((segment) => segment.end <= length);
+    this.#books.keep((_, slot) => slot < length);
     this.#tokens?.crop(length);
     this.#eviction?.crop(length);
     this.#feeds = undefined;
@@ -438,7 +427,7 @@ export class CacheStore {
       positionAxes: positionAxes(this.graph),
       sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokens : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       ...(this.#eviction && { watched: this.#eviction.extent }),
     };
@@ -450,9 +439,7 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = this.#spans
-      .flatMap(({ rawKeys, positions }) => [...rawKeys, positions])
-      .reduce((sum, buffer) => sum + buffer.byteLength, 0);
+    const pending = this.#pending.bytes;
     return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
   }
 
@@ -460,10 +447,10 @@ export class CacheStore {
   clear(): void {
     this.#window = undefined;
     this.#packed = undefined;
-    this.#spans = [];
+    this.#pending = new Pending(this.graph, this.options);
     this.#tokens = undefined;
     this.#images = [];
-    this.#segments = [];
+    this.#books = new SegmentBooks();
     this.#compactMs = 0;
     this.#feeds = undefined;
     this.#eviction = undefined;

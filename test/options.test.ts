@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { AttentionPackError } from '../src/index.ts';
-import { checkGraphOptions, needsMass, resolveCacheOptions } from '../src/options.ts';
+import { type CacheOptions, checkGraphOptions, needsMass, type ResolvedCacheOptions, resolveCacheOptions } from '../src/options.ts';
 import { POLICY_NAMES } from '../src/policies/index.ts';
 import type { ModelShape } from '../src/shape.ts';
 
@@ -70,6 +70,7 @@ describe('options of a cache', () => {
       recent: 0,
       chunk: 256,
       seed: 0,
+      text: false,
       evict: false,
     });
     expect(resolveCacheOptions({}, { ...shape, layers: [layer(0, 32, 128)] }).rank).toEqual({ keys: 64, values: 64 });
@@ -78,6 +79,17 @@ describe('options of a cache', () => {
   test('left out or undefined are the model’s own, where it has some', () => {
     const defaults = resolveCacheOptions({ rank: 7, chunk: 9, sink: 0, compactAt: 'span' }, shape);
     expect(resolveCacheOptions({ rank: undefined as never, recent: 3 }, shape, defaults)).toEqual({ ...defaults, recent: 3 });
+  });
+
+  test('pack text with 128 newest tokens dense, or as many as are said of text or of all', () => {
+    const textOf = (options: CacheOptions, defaults?: ResolvedCacheOptions): unknown => resolveCacheOptions(options, shape, defaults).text;
+    expect(textOf({ text: 'packed' })).toEqual({ every: 128, recent: 128 });
+    expect(textOf({ text: 'packed', recent: 16 })).toEqual({ every: 128, recent: 16 });
+    expect(textOf({ text: { every: 32 }, recent: 0 })).toEqual({ every: 32, recent: 0 });
+    expect(textOf({ text: { recent: 9 }, recent: 16 })).toEqual({ every: 128, recent: 9 });
+    const defaults = resolveCacheOptions({ text: { every: 5 } }, shape);
+    expect(textOf({ recent: 3 }, defaults)).toEqual({ every: 5, recent: 128 });
+    expect(textOf({ text: 'dense' }, defaults)).toBe(false);
   });
 
   test('take one rank for both sides, or one each', () => {
@@ -99,6 +111,10 @@ describe('options of a cache', () => {
     [{ bits: 3, spread: 'even' } as const, "bits must be 8, 4 or 2 where spread is 'even', got 3"],
     [{ bits: 3, rank: 2 }, '3 bits a column of rank 2 are less than a byte a token; use bits >= 4 or a higher rank'],
     [{ spread: 'flat' as never }, "spread must be one of energy, even; got 'flat'"],
+    [{ text: 'all' as never }, "text must be one of dense, packed; got 'all'"],
+    [{ text: null as never }, "text must be one of dense, packed; got 'null'"],
+    [{ text: { every: 0 } }, 'text.every must be a whole number >= 1, got 0'],
+    [{ text: { recent: -1 } }, 'text.recent must be a whole number >= 0, got -1'],
     [{ seed: -1 }, 'seed must be a whole number >= 0, got -1'],
     [{ compactAt: 'image' as never }, "compactAt must be one of context, span; got 'image'"],
     [{ bases: 'best' as never }, "bases must be one of plain, weighted; got 'best'"],

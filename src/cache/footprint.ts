@@ -19,7 +19,7 @@ export interface Extents {
   readonly positionAxes?: number;
   /** Numbers in the tables of where tokens stand on each axis; only in `m-rope`. */
   readonly axisTables?: { readonly positions: number; readonly indices: number };
-  /** Image tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
+  /** Tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
   readonly tokenCapacity: number;
@@ -28,7 +28,7 @@ export interface Extents {
 }
 
 export interface Footprint {
-  /** Exact rows: text, sink, recent, and images not yet packed. */
+  /** Exact rows: sink, recent, and text and images not yet packed. */
   readonly window: number;
   readonly codes: number;
   readonly bases: number;
@@ -36,7 +36,7 @@ export interface Footprint {
   readonly steps: number;
   /** Slots, positions and tables of them, token ids and the padding mask. */
   readonly indices: number;
-  /** Unrotated keys of images not yet packed, and their positions. */
+  /** Unrotated keys of what is to be packed and is not yet, and their positions. */
   readonly pending: number;
   /** What eviction goes by: attention or key norms, four bytes a token. */
   readonly watched: number;

@@ -34,7 +34,7 @@ export interface NewSegment {
 }
 
 /**
- * Segments of all sequences. M is the most segments any sequence has and T the longest; what is shorter is padded with zeros and slot -1.
+ * Segments of all sequences, images' and text's. M is the most segments any sequence has and T the longest; what is shorter is padded with zeros and slot -1.
  * Once in, codes are only ever moved, never encoded again. A single sequence's buffers have room for more segments than are in use, so that
  * images that come one by one are not copied each time; the graph is fed the used part.
  */
@@ -127,9 +127,10 @@ export class PackedPart {
    * first segments decide how; those that come later get the same.
    *
    * @param longestComing tokens of the longest of those that follow
+   * @param hasSpare whether there is to be room for others where none are known to follow
    * @returns of each segment, what it leaves out as held
    */
-  add(segments: readonly NewSegment[], numComing = 0, longestComing = 0): LostEnergy[] {
+  add(segments: readonly NewSegment[], numComing = 0, longestComing = 0, hasSpare = true): LostEnergy[] {
     if (!segments.length) return [];
     const counts = [...this.counts];
     const lengths = this.counts.map((count, b) => (count ? this.#lengthOf(b, count - 1) : 0));
@@ -141,7 +142,7 @@ export class PackedPart {
       return { segment: (counts[sequence] ?? 0) - 1, start };
     });
     const numSegments = Math.max(...counts);
-    const growth = numComing > 0 ? numSegments + numComing : Math.ceil(this.#capacity * 1.5);
+    const growth = numComing > 0 ? numSegments + numComing : hasSpare ? Math.ceil(this.#capacity * 1.5) : 0;
     const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map(({ slots }, s) => (places[s]?.start ?? 0) + slots.length));
@@ -165,6 +166,11 @@ export class PackedPart {
     });
     this.#setCounts(counts);
     return lost;
+  }
+
+  /** Segments of each sequence, and tokens that segments have room for. */
+  get extents(): { readonly segments: number; readonly tokens: number }[] {
+    return this.counts.map((segments) => ({ segments, tokens: this.#numTokens }));
   }
 
   /** Tokens of sequence b's segment m. */
@@ -204,8 +210,13 @@ export class PackedPart {
       return;
     }
     const first = (b: number, m: number): number => Number(this.#slots[(b * this.#capacity + m) * this.#numTokens]);
-    // A sequence's segments are in the order of their slots, so those that stay are its first ones.
-    const kept = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)).filter((slot) => slot < length).length);
+    const firsts = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)));
+    const kept = firsts.map((slots) => slots.filter((slot) => slot < length).length);
+    // Text is packed later than images behind it: those that stay need not be a sequence's first ones.
+    if (firsts.some((slots, b) => slots.findLastIndex((slot) => slot < length) >= (kept[b] as number))) {
+      this.remove(behind);
+      return;
+    }
     if (kept.every((count, b) => count === this.counts[b])) return;
     const numSegments = Math.max(...kept);
     const tokens = numSegments ? this.#numTokens : 0;
@@ -301,14 +312,15 @@ export class PackedPart {
     const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
     const [from, to] = [before, { capacity, tokens }].map((of) => ({ segments: this.batch * of.capacity, tokens: of.tokens }));
     assert(from && to, 'two layouts');
-    this.#layers = this.#layers.map((layer, l) => {
+    // Layer by layer, so that only one of them is held twice.
+    for (const [l, layer] of this.#layers.entries()) {
       const moved = (side: 'keys' | 'values'): PackedSide => {
         const old = layer[side];
         const layout = layoutOf(l, side, { rank: old.rank, split: old.split });
         return isSame && layout.rank === old.rank ? old : movedSide(old, this.#format, this.#dims(l), layout, from, to, moves);
       };
-      return { keys: moved('keys'), values: moved('values') };
-    });
+      this.#layers[l] = { keys: moved('keys'), values: moved('values') };
+    }
     if (isSame) return;
     const movedIndex = (old: BigInt64Array, padding: bigint, perToken: number): BigInt64Array => {
       const [length, room] = [before.tokens * perToken, tokens * perToken];

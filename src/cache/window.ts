@@ -151,7 +151,8 @@ export class DenseWindow {
   /** Moves the rows `keep[b]` to the front of buffers of a new capacity. */
   #relayout(keep: readonly (readonly number[])[], capacity: number): void {
     const old = this.#capacity;
-    this.#layers = this.#layers.map((source, l) => {
+    // Layer by layer, so that only one of them is held twice.
+    for (const [l, source] of this.#layers.entries()) {
       const { numKvHeads, headDim } = this.#dims(l);
       const move = (from: WindowArray): WindowArray => {
         // Rows only ever move to the front, so buffers of the same capacity are their own target.
@@ -167,8 +168,8 @@ export class DenseWindow {
         }
         return to;
       };
-      return { keys: move(source.keys), values: move(source.values) };
-    });
+      this.#layers[l] = { keys: move(source.keys), values: move(source.values) };
+    }
     const slots = new BigInt64Array(this.batch * capacity).fill(-1n);
     keep.forEach((rows, b) => {
       rows.forEach((row, i) => {

@@ -1,7 +1,7 @@
 /** Arguments several commands share, and their checks. */
 import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
-import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, SPREADS } from '../options.ts';
+import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, SPREADS, TEXTS } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 
 /** How to pack; the same words as the options of the library. */
@@ -21,6 +21,14 @@ export const packingArgs = {
   window: { type: 'string', description: `element type of the dense window: ${WINDOW_TYPES.join(', ')} (default: the model's own)` },
   'compact-at': { type: 'string', description: `when images are packed: ${COMPACT_AT.join(' or ')} (default: context)` },
   'basis-per': { type: 'string', description: `what shares a basis: ${BASIS_PER.join(' or ')} (default: image)` },
+  text: {
+    type: 'string',
+    description: `${TEXTS.join(' or ')}; packed, old text goes the way of images, in prompts and answers (default: dense)`,
+  },
+  recent: {
+    type: 'string',
+    description: 'this many newest tokens stay dense (default: 0, and of text 128)',
+  },
   bases: {
     type: 'string',
     description: `what bases of keys are best at: ${BASES.join(' or ')} (default: weighted where 'attentionpack calibrate' was run)`,
@@ -39,7 +47,7 @@ export const jsonArg = {
 /** Packing options from parsed arguments; names the argument in every complaint. */
 export function packingOptions(args: Readonly<Record<string, unknown>>): PackedOptions {
   const text = (name: string): string | undefined => (args[name] === undefined ? undefined : String(args[name]));
-  const [rank, rotary, codes, basis, bits, spread, window, compactAt, basisPer, bases, tolerance, chunk] = [
+  const [rank, rotary, codes, basis, bits, spread, window, compactAt, basisPer, keptText, recent, bases, tolerance, chunk] = [
     'rank',
     'rotary',
     'codes',
@@ -49,6 +57,8 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     'window',
     'compact-at',
     'basis-per',
+    'text',
+    'recent',
     'bases',
     'tolerance',
     'chunk',
@@ -63,6 +73,8 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     ...(window === undefined ? {} : { window: oneOf('--window', window, WINDOW_TYPES) }),
     ...(compactAt === undefined ? {} : { compactAt: oneOf('--compact-at', compactAt, COMPACT_AT) }),
     ...(basisPer === undefined ? {} : { basisPer: oneOf('--basis-per', basisPer, BASIS_PER) }),
+    ...(keptText === undefined ? {} : { text: oneOf('--text', keptText, TEXTS) }),
+    ...(recent === undefined ? {} : { recent: recent.trim() === '0' ? 0 : wholeNumber('--recent', recent) }),
     ...(bases === undefined ? {} : { bases: oneOf('--bases', bases, BASES) }),
     ...(tolerance === undefined ? {} : { tolerance: share('--tolerance', tolerance) }),
     ...(chunk === undefined ? {} : { chunk: wholeNumber('--chunk', chunk) }),

@@ -72,7 +72,7 @@ export const runCommand = defineCommand({
       else
         process.stdout.write(
           `\n${colours.dim(
-            `${report.tokens} tokens, ${report.packedTokens} of them packed; cache ${prettyBytes(report.bytes.total)} against ${prettyBytes(report.denseFp16Bytes)} dense fp16 (${report.compression.toFixed(1)} times smaller, images alone ${report.visualCompression.toFixed(1)}); ${seconds.toFixed(1)} s`,
+            `${report.tokens} tokens, ${report.packedTokens + report.packedTextTokens} of them packed; cache ${prettyBytes(report.bytes.total)} against ${prettyBytes(report.denseFp16Bytes)} dense fp16 (${report.compression.toFixed(1)} times smaller, packed ones alone ${report.visualCompression.toFixed(1)}); ${seconds.toFixed(1)} s`,
           )}\n`,
         );
     }),

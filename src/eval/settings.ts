@@ -12,6 +12,8 @@ import {
   type PackedOptions,
   type Ranks,
   SPREADS,
+  TEXTS,
+  type TextOptions,
 } from '../options.ts';
 import { SCALES, type Scales } from '../passes/quantised-cache.ts';
 import { POLICY_NAMES } from '../policies/index.ts';
@@ -36,7 +38,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -123,8 +125,15 @@ const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => 
   'compact-at': (value, where) => ({ compactAt: oneOf(where, value, COMPACT_AT) }),
   sink: (value, where) => ({ sink: whole(value, where, 0) }),
   recent: (value, where) => ({ recent: whole(value, where, 0) }),
+  text: (value, where) => ({ text: oneOf(where, value, TEXTS) }),
   chunk: (value, where) => ({ chunk: whole(value, where, 1) }),
   seed: (value, where) => ({ seed: whole(value, where, 0) }),
+};
+
+/** How each word of packed text is read; any of them packs it. */
+const TEXT_OPTIONS: Readonly<Record<string, (value: string, where: string) => TextOptions>> = {
+  'text-every': (value, where) => ({ every: whole(value, where, 1) }),
+  'text-recent': (value, where) => ({ recent: whole(value, where, 0) }),
 };
 
 /** How each word of eviction is read; `keep` alone has no prefix, since nothing else is kept. */
@@ -142,9 +151,14 @@ const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => P
 };
 
 function packedSetting(text: string, given: Given): CacheSetting {
-  const words = [...Object.keys(PACKED_OPTIONS), ...Object.keys(EVICT_OPTIONS)];
+  const words = [PACKED_OPTIONS, TEXT_OPTIONS, EVICT_OPTIONS].flatMap((options) => Object.keys(options));
   const values = valuesOf(text, 'packed', given, words, 'rank');
-  const options = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
+  const { text: word, ...others } = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
+  const counts = read(TEXT_OPTIONS, values, 'packed') as TextOptions;
+  const hasCounts = Object.keys(counts).length > 0;
+  if (hasCounts && word === 'dense')
+    throw new AttentionPackError(`'${text}': text-every and text-recent are of packed text, and text is dense`);
+  const options: PackedOptions = { ...others, ...(hasCounts ? { text: counts } : word && { text: word }) };
   const evict = evictOf(text, 'packed', values);
   return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: { ...options, ...(evict && { evict }) } };
 }

@@ -51,6 +51,17 @@ test('bases may be weighted, and may grow', () => {
   expect(() => parseSetting('packed:bases=best')).toThrow(/bases must be one of plain, weighted; got 'best'/);
 });
 
+test('text may be packed too', () => {
+  expect(parseSetting('packed:recent=16,text=packed,basis-per=context,rank=8')).toEqual({
+    kind: 'packed',
+    name: 'packed:8,basis-per=context,recent=16,text=packed',
+    options: { rank: 8, basisPer: 'context', recent: 16, text: 'packed' },
+  });
+  expect(parseSetting('packed:text-recent=0,text-every=32')).toMatchObject({ options: { text: { every: 32, recent: 0 } } });
+  expect(() => parseSetting('packed:text=dense,text-every=32')).toThrow('text-every and text-recent are of packed text, and text is dense');
+  expect(() => parseSetting('packed:text=all')).toThrow(/text must be one of dense, packed; got 'all'/);
+});
+
 test('evicting goes with packing, or alone', () => {
   expect(parseSetting('packed:keep=.25,evict=snapkv,rank=16,evict-when=packing')).toEqual({
     kind: 'packed',
