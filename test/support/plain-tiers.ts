@@ -1,6 +1,8 @@
 /** Tiers the slow way: the feeds of a cache without tiers, dealt to tiers by loops, and the same with the columns that nobody should read set to zero. */
 import * as ort from 'onnxruntime-node';
+import { expect } from 'vitest';
 import { codesName, leadName, leadRankName, orderName, PACKED_SLOTS } from '../../src/contract.ts';
+import { Tensor } from '../../src/ort.ts';
 import type { ModelShape } from '../../src/shape.ts';
 
 export interface Dealt {
@@ -51,6 +53,42 @@ export function dealToTiers(
     }
   }
   return { tiered, masked };
+}
+
+/**
+ * A tiered cache's feeds as one without tiers would have them, with zeros in columns that are not read, and which places of B·M·T those are of, by layer.
+ * Fails unless each place has its codes once.
+ */
+export function withoutTiers(shape: ModelShape, feeds: Record<string, Tensor>): { feeds: Record<string, Tensor>; seconds: Set<number>[] } {
+  const joined = { ...feeds };
+  const seconds = shape.layers.map(({ index }) => {
+    const order = feeds[orderName(index)]?.data as Int32Array;
+    expect(Array.from(order).sort((a, b) => a - b)).toEqual([...order.keys()]);
+    const second = new Set<number>();
+    for (const side of ['key', 'value'] as const) {
+      const [codes, lead] = [codesName, leadName].map((nameOf) => feeds[nameOf(index, side)] as Tensor) as [Tensor, Tensor];
+      const [batch = 0, segments = 0, numFirst = 0, rank = 0] = codes.dims;
+      const [numSecond, leadRank] = lead.dims.slice(2) as [number, number];
+      expect(Number(feeds[leadRankName(side)]?.data[0])).toBeGreaterThanOrEqual(leadRank);
+      const data = codes.data as Float32Array;
+      const whole = new (data.constructor as typeof Float32Array)(order.length * rank);
+      for (const [i, place] of order.entries()) {
+        const b = Math.floor(i / (order.length / batch));
+        const inRow = i % (order.length / batch);
+        if (inRow < segments * numFirst) {
+          const row = b * segments * numFirst + inRow;
+          whole.set(data.subarray(row * rank, (row + 1) * rank), place * rank);
+        } else {
+          const row = b * segments * numSecond + inRow - segments * numFirst;
+          whole.set((lead.data as Float32Array).subarray(row * leadRank, (row + 1) * leadRank), place * rank);
+          second.add(place);
+        }
+      }
+      joined[codesName(index, side)] = new Tensor(codes.type as 'float32', whole, [batch, segments, numFirst + numSecond, rank]);
+    }
+    return second;
+  });
+  return { feeds: joined, seconds };
 }
 
 function shuffled(length: number, random: () => number): number[] {
