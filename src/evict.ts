@@ -6,6 +6,7 @@ import { massName, newRowsName } from './contract.ts';
 import { fromFloat16 } from './encode/quantise.ts';
 import { AttentionPackError } from './errors.ts';
 import { Importance, type RunMass } from './importance.ts';
+import { joined } from './joined.ts';
 import type { ResolvedEviction } from './options.ts';
 import { lowest, POLICIES, type Watch } from './policies/index.ts';
 import type { ModelShape } from './shape.ts';
@@ -14,7 +15,7 @@ import type { ModelShape } from './shape.ts';
 export interface WatchedRun {
   readonly outputs: Outputs;
   /** Slots of the past columns of the scores, by sequence: packed part, then window; -1: none. */
-  readonly columns: readonly (readonly number[])[];
+  readonly columns: readonly Int32Array[];
   /** First slot of the new tokens. */
   readonly at: number;
   /** [B][N]; 0 is padding. */
@@ -124,7 +125,7 @@ export function runMass({ layers }: ModelShape, { outputs, columns, at, mask, nu
   const numTokens = mask[0]?.length ?? 0;
   return {
     mass: layers.map(({ index }) => outputRows(outputs, massName(index)) as Float32Array),
-    columns: columns.map((slots, b) => [...slots, ...(mask[b] ?? []).map((visible, n) => (visible ? at + n : -1))]),
+    columns: columns.map((slots, b) => joined([slots, Int32Array.from(mask[b] ?? [], (visible, n) => (visible ? at + n : -1))])),
     at,
     numTokens,
     numQueries: mask.map((row) => row.slice(numTokens - numQueries).reduce((sum, visible) => sum + (visible ? 1 : 0), 0)),

@@ -54,7 +54,7 @@ export type EvictPer = (typeof EVICT_PER)[number];
  * with the longest one. The bytes of what a policy watches are counted as held.
  */
 export interface EvictOptions {
-  /** See {@link PolicyName}. Those that go by attention cost four nodes a layer, which `packed()` adds if it is given this option or `mass`. */
+  /** See {@link PolicyName}. Those that go by attention cost five nodes a layer, which `packed()` adds if it is given this option or `mass`. */
   readonly policy: PolicyName;
   /** How many of the tokens that may be evicted stay, for each sequence: below 1 a share of all that were ever seen, from 1 on a number. */
   readonly keep: number;
@@ -167,7 +167,7 @@ export interface GraphOptions {
    */
   readonly rawKeys?: boolean;
   /**
-   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs four nodes a layer, and reading the weights
+   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs five nodes a layer, and reading the weights
    * of the queries that count once more. Default: whether `evict`, given along, needs it.
    */
   readonly mass?: boolean;

@@ -6,6 +6,7 @@ import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import { layoutOf } from './cache/format.ts';
 import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
+import { slotsAsNumbers } from './cache/slot-numbers.ts';
 import {
   dueSpans,
   factoredTogether,
@@ -26,6 +27,7 @@ import type { Encoder } from './encode/factor.ts';
 import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
+import { joined } from './joined.ts';
 import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
@@ -269,14 +271,15 @@ export class CacheStore {
   }
 
   /** Slots of the past columns of the scores, by sequence. */
-  #columns(): number[][] {
+  #columns(): Int32Array[] {
     const feeds = this.feeds();
-    return Array.from({ length: this.batch }, (_, b) =>
-      [PACKED_SLOTS, WINDOW_SLOTS].flatMap((name) => {
+    return Array.from({ length: this.batch }, (_, b) => {
+      const parts = [PACKED_SLOTS, WINDOW_SLOTS].map((name) => {
         const { data, dims } = feeds[name] as Tensor;
-        return Array.from((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)), Number);
-      }),
-    );
+        return slotsAsNumbers((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)));
+      });
+      return joined(parts);
+    });
   }
 
   /** Packs every image that is due and frees its dense rows. Returns how many were packed. */

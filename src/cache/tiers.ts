@@ -8,6 +8,7 @@
 import type { Ranks } from '../options.ts';
 import type { CodeArray } from './format.ts';
 import type { PackedSide } from './side.ts';
+import { slotsAsNumbers } from './slot-numbers.ts';
 
 export interface TierRule {
   /** Of a segment's tokens, those of the first tier. */
@@ -37,7 +38,7 @@ export type ImportanceOf = (l: number, b: number) => Float32Array;
 
 /** Tokens of `numTokens` that are of the first tier: one at least. */
 export function numFirst(share: number, numTokens: number): number {
-  return Math.min(numTokens, Math.ceil(share * numTokens - 1e-9)); // 0.1 · 30 is a hair above 3
+  return Math.max(0, Math.min(numTokens, Math.ceil(share * numTokens - 1e-9))); // 0.1 · 30 is a hair above 3
 }
 
 export class Tiers {
@@ -124,15 +125,16 @@ export class Tiers {
     if (isFirstTime) this.#orders = layers.map(() => new Int32Array(slots.length));
     this.#isSplit = true;
     this.#numSplits++;
+    const numbers = slotsAsNumbers(slots);
     layers.forEach((layer, l) => {
-      const isFirst = this.#choose(slots, (b) => importanceOf(l, b));
+      const isFirst = this.#choose(numbers, (b) => importanceOf(l, b));
       if (isFirstTime) this.#lay(layer, l, isFirst);
       else this.#swap(layer, l, isFirst);
     });
   }
 
   /** 1 for each place that is to be of the first tier. Padding fills the first tier up to T1 rows of each segment. */
-  #choose(slots: BigInt64Array, importanceOf: (b: number) => Float32Array): Uint8Array {
+  #choose(slots: Int32Array, importanceOf: (b: number) => Float32Array): Uint8Array {
     const { batch, segments, tokens } = this.#places;
     const [numInFirst] = this.rows;
     const isFirst = new Uint8Array(slots.length);
@@ -143,7 +145,7 @@ export class Tiers {
         const start = (b * segments + m) * tokens;
         let numReal = 0;
         for (let t = 0; t < tokens; t++) {
-          const slot = Number(slots[start + t]);
+          const slot = slots[start + t] as number;
           if (slot >= 0) found[numReal++] = importance[slot] ?? 0;
         }
         const wanted = numFirst(this.rule.share, numReal);
@@ -152,7 +154,7 @@ export class Tiers {
         for (let i = 0; i < numReal; i++) if ((found[i] as number) > least) above++;
         let equal = wanted - above;
         for (let t = 0, i = 0; t < tokens; t++) {
-          if (Number(slots[start + t]) < 0) {
+          if ((slots[start + t] as number) < 0) {
             if (padding-- > 0) isFirst[start + t] = 1;
             continue;
           }
