@@ -26,6 +26,8 @@ export const TIER_SHAPES = {
   mha: { numHeads: 32, numKvHeads: 32, headDim: 128 },
   gqa: { numHeads: 9, numKvHeads: 3, headDim: 64 },
 } as const;
+/** Element types of codes that can be read in tiers. */
+export const TIER_CODES = ['float32', 'float16', 'int8'] as const satisfies readonly CodeType[];
 type ShapeName = keyof typeof TIER_SHAPES;
 
 export interface TierBenchOptions {
@@ -96,7 +98,7 @@ export async function benchTiers({ layers, steps, ...options }: TierBenchOptions
   }
   for (let step = -1; step < steps; step++) {
     for (const { session, feeds, graph, part, tiering, ms } of step % 2 ? runs : runs.toReversed()) {
-      (feeds.inputs_embeds?.data as Float32Array).set(noise(EMBED, step + 2));
+      Object.assign(feeds, { inputs_embeds: new Tensor('float32', noise(EMBED, step + 2), [1, 1, EMBED]) });
       const before = process.cpuUsage();
       const { logits: _, ...outputs } = await session.run(feeds);
       if (tiering) {
