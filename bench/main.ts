@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
-import { jsonArg, wholeNumber } from '../src/cli/args.ts';
+import { jsonArg, share, wholeNumber } from '../src/cli/args.ts';
 import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 import { guarded, Progress, printJson } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
@@ -12,6 +12,7 @@ import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
 import { benchRotary, printRotary, ROTARY_SHAPES, type RotaryRow } from './rotary.ts';
+import { benchTiers, printTiers, TIER_CODES, TIER_SHAPES, type TierRow } from './tiers.ts';
 
 const NAMES = OPPONENTS.map(({ name }) => name);
 
@@ -123,9 +124,54 @@ const rotary = defineCommand({
     }),
 });
 
+const tiers = defineCommand({
+  meta: { name: 'tiers', description: 'attention on packed images with tiers and without' },
+  args: {
+    shape: { type: 'string', default: 'mha', description: `one of ${Object.keys(TIER_SHAPES).join(', ')}, or more` },
+    rotary: { type: 'string', default: 'post-rope,rotate-late', description: 'post-rope, rotate-late or both' },
+    codes: { type: 'string', default: 'float32', description: `element type of codes: ${TIER_CODES.join(', ')}` },
+    context: { type: 'string', default: '1x2048,1x8192,15x576', description: 'images x tokens' },
+    rank: { type: 'string', default: '64', description: 'columns of the codes' },
+    'tier-rank': { type: 'string', default: '16', description: 'columns that the second tier is read by' },
+    share: { type: 'string', default: '0.25', description: 'share of tokens in the first tier' },
+    every: { type: 'string', default: '8', description: 'steps after which tokens are dealt anew' },
+    layers: { type: 'string', default: '8', description: 'layers of the decoder' },
+    steps: { type: 'string', default: '17', description: 'timed steps in each form' },
+    results: { type: 'string', description: 'file the rows and the machine are written to' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const shapes = args.shape
+        .split(',')
+        .map((shape) => oneOf('--shape', shape, Object.keys(TIER_SHAPES) as (keyof typeof TIER_SHAPES)[]));
+      const modes = args.rotary.split(',').map((mode) => oneOf('--rotary', mode, ['post-rope', 'rotate-late'] as const));
+      const [rank, lead, every, layers, steps] = (['rank', 'tier-rank', 'every', 'layers', 'steps'] as const).map((name) =>
+        wholeNumber(`--${name}`, args[name]),
+      ) as [number, number, number, number, number];
+      const common = {
+        codes: oneOf('--codes', args.codes, TIER_CODES),
+        rank,
+        lead,
+        share: share('--share', args.share),
+        every,
+        layers,
+        steps,
+      };
+      const machine = await readMachine(1);
+      const rows: TierRow[] = [];
+      for (const shape of shapes)
+        for (const rotary of modes)
+          for (const context of args.context.split(',')) rows.push(...(await benchTiers({ shape, rotary, context, ...common })));
+      printTiers(rows);
+      if (args.results) writeFileSync(args.results, `${JSON.stringify({ machine, layers, rows }, null, 1)}\n`);
+      if (args.json) printJson({ machine, layers, rows });
+    }),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, loyalty, rotary },
+    subCommands: { decode, loyalty, rotary, tiers },
   }),
 );

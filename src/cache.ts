@@ -17,6 +17,7 @@ import {
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
 import { CacheStore } from './store.ts';
+import type { TierReport } from './tiering.ts';
 
 /** What a cache holds and what a dense one would. */
 export interface CacheReport {
@@ -54,6 +55,8 @@ export interface CacheReport {
   readonly bases: Bases;
   /** Share of the keys' energy that packing left out, each direction weighed by how much queries ask for it, mean over layers and images; of *weighted* bases only. */
   readonly weightedLostEnergy?: number;
+  /** Who is read by all columns, where tokens are in tiers. */
+  readonly tiers?: TierReport;
   /** Milliseconds spent packing. */
   readonly compactMs: number;
 }
@@ -123,6 +126,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const splits = sides.flatMap(({ keys, values }) => (keys.split && values.split ? [{ keys: keys.split, values: values.split }] : []));
     const evicted = store.numEvicted();
     const numPacked = store.packedTokens + store.packedText;
+    const tiers = store.tierReport();
     const packedBytes =
       bytes.codes + bytes.bases + bytes.steps + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
     return {
@@ -146,6 +150,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
       lostEnergy: store.lostEnergy,
       bases: options.bases ?? 'plain',
       ...(store.weightedLostEnergy !== undefined && { weightedLostEnergy: store.weightedLostEnergy }),
+      ...(tiers && { tiers }),
       compactMs: store.compactMs,
     };
   }

@@ -68,3 +68,9 @@ export async function compact(
 function toFloat32(rows: WindowArray): Float32Array {
   return rows instanceof Float32Array ? rows : fromFloat16(rows);
 }
+
+/** Mean over layers; undefined where keys were not weighed. */
+export function meanWeightedLost({ layers }: NewSegment): number | undefined {
+  const shares = layers.flatMap(({ keys }) => keys.weightedLostEnergy ?? []);
+  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
+}

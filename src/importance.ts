@@ -17,7 +17,7 @@ export interface RunMass {
   /** By layer, [B, C]. */
   readonly mass: readonly Float32Array[];
   /** Slot of each column, by sequence; -1: none. */
-  readonly columns: readonly (readonly number[])[];
+  readonly columns: readonly ArrayLike<number>[];
   /** First slot of the run's new tokens. */
   readonly at: number;
   /** New tokens, padding included. */
@@ -65,7 +65,11 @@ export class Importance {
       columns.forEach((slots, b) => {
         const counted = numQueries[b] ?? 0;
         if (!counted) return;
-        const got = meanOver(layers, mass, b * slots.length, slots.length);
+        const [layer] = layers;
+        const got =
+          layers.length === 1
+            ? (mass[layer as number] as Float32Array).subarray(b * slots.length, (b + 1) * slots.length)
+            : meanOver(layers, mass, b * slots.length, slots.length);
         const row = this.#numbers.row(g, b);
         for (let c = 0; c < slots.length; c++) {
           const slot = slots[c] as number;

@@ -32,3 +32,5 @@ export { MOMENTS_FILE, type QueryMoments, writeMoments } from './query-moments.t
 export { type RewriteOptions, type RewriteReport, readShape, rewrite } from './rewrite.ts';
 export type { BasisType, CodeType, LayerShape, ModelShape, RotaryMode } from './shape.ts';
 export type { PackedModel } from './state.ts';
+export type { TierOptions, TiersOf } from './tier-options.ts';
+export type { TierReport } from './tiering.ts';

@@ -12,6 +12,7 @@ import {
   WINDOW_TYPES,
   type WindowType,
 } from './shape.ts';
+import { type ResolvedTiers, resolveTiers, type TierOptions } from './tier-options.ts';
 
 /** When a complete image leaves the dense window for the packed part. */
 export const COMPACT_AT = ['context', 'span'] as const;
@@ -65,7 +66,7 @@ export type EvictPer = (typeof EVICT_PER)[number];
  * with the longest one. The bytes of what a policy watches are counted as held.
  */
 export interface EvictOptions {
-  /** See {@link PolicyName}. Those that go by attention cost four nodes a layer, which `packed()` adds if it is given this option or `mass`. */
+  /** See {@link PolicyName}. Those that go by attention cost five nodes a layer, which `packed()` adds if it is given this option or `mass`. */
   readonly policy: PolicyName;
   /** How many of the tokens that may be evicted stay, for each sequence: below 1 a share of all that were ever seen, from 1 on a number. */
   readonly keep: number;
@@ -155,6 +156,8 @@ export interface CacheOptions {
   readonly seed?: number;
   /** Which tokens are let go, and when; see {@link EvictOptions}. `false`: none, where the model's own default is another. Default: none. */
   readonly evict?: EvictOptions | false;
+  /** Which packed tokens are read by all columns, and by how many the others; see {@link TierOptions}. `false`: all by all, where the model's own default is another. Default: none. */
+  readonly tiers?: TierOptions | false;
 }
 
 /** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
@@ -185,10 +188,15 @@ export interface GraphOptions {
    */
   readonly rawKeys?: boolean;
   /**
-   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs four nodes a layer, and reading the weights
+   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs five nodes a layer, and reading the weights
    * of the queries that count once more. Default: whether `evict`, given along, needs it.
    */
   readonly mass?: boolean;
+  /**
+   * Whether the decoder reads packed tokens in tiers. Costs some 15 nodes a layer (26 in `rotate-late`) beside those of `mass`, also for caches without `tiers`. Not with
+   * `mixed` types, nor on WebGPU; where keys turn by several axes `rotary` is then `rotate-late`. Default: whether `tiers` is given along.
+   */
+  readonly tiered?: boolean;
   /** Whether the decoder also tells the second moment of its queries, which `calibrate` gathers. Costs three to five nodes a layer. Default false. */
   readonly queryMoments?: boolean;
   /**
@@ -214,6 +222,7 @@ export interface ResolvedCacheOptions {
   /** `false`: dense. */
   readonly text?: Required<TextOptions> | false;
   readonly evict?: ResolvedEviction | false;
+  readonly tiers?: ResolvedTiers | false;
   /** Undefined: not said. */
   readonly bits?: number;
   readonly spread?: Spread;
@@ -297,6 +306,7 @@ export function resolveCacheOptions(
     ...resolveBits(options, defaults, ranks),
     text: options.text === undefined ? (defaults.text ?? false) : resolveText(options.text, options.recent),
     evict: options.evict ? resolveEviction(options.evict, shape) : (options.evict ?? defaults.evict ?? false),
+    tiers: resolvedTiers(options.tiers ?? defaults.tiers ?? false, ranks),
   };
 }
 
@@ -412,6 +422,8 @@ export function needsMass(evict: EvictOptions | false | undefined): boolean {
   return POLICIES[evict.policy].watch({ queries: 1, layer: 1, seed: 0 }).mass !== undefined;
 }
 
+const resolvedTiers = (tiers: TierOptions | false, ranks: Ranks): ResolvedTiers | false => tiers && resolveTiers(tiers, ranks);
+
 /** @throws {AttentionPackError} for unknown names. */
 export function checkGraphOptions(options: GraphOptions): GraphOptions {
   if (options.rotary !== undefined) oneOf('rotary', options.rotary, ROTARY_MODES);
@@ -422,6 +434,8 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
     throw new AttentionPackError(`rawKeys must be true or false; got '${options.rawKeys}'`);
   if (options.mass !== undefined && typeof options.mass !== 'boolean')
     throw new AttentionPackError(`mass must be true or false; got '${options.mass}'`);
+  if (options.tiered !== undefined && typeof options.tiered !== 'boolean')
+    throw new AttentionPackError(`tiered must be true or false; got '${options.tiered}'`);
   if (options.queryMoments !== undefined && typeof options.queryMoments !== 'boolean')
     throw new AttentionPackError(`queryMoments must be true or false; got '${options.queryMoments}'`);
   if (options.moments !== undefined && options.moments !== false && typeof options.moments !== 'string')

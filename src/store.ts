@@ -3,25 +3,28 @@
 import { axisTableNumbers } from './cache/axis-tables.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
-import type { SideLayout } from './cache/format.ts';
+import { layoutOf } from './cache/format.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
 import { Pending } from './cache/pending.ts';
 import { SegmentBooks } from './cache/segments.ts';
+import { slotsAsNumbers } from './cache/slot-numbers.ts';
 import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
 import { withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
-import { compact } from './compact.ts';
+import { compact, meanWeightedLost } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
 import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
+import { joined } from './joined.ts';
 import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
+import { checkTiers, massInPlace, Tiering, type TierReport, tierReport, tierRule } from './tiering.ts';
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
@@ -32,12 +35,13 @@ interface SeenImage {
   readonly steps: number;
 }
 
-/** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
+/** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction and tiers knew before it. */
 interface Call {
   readonly at: number;
   readonly numTokens: number;
   readonly hasImages: boolean;
   readonly before: Eviction | undefined;
+  readonly tieringBefore: Tiering | undefined;
 }
 
 export class CacheStore {
@@ -53,6 +57,7 @@ export class CacheStore {
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
   #eviction: Eviction | undefined;
+  #tiering: Tiering | undefined;
   #call: Call | undefined;
 
   /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell, or bits to be shared out that it does not read */
@@ -60,6 +65,7 @@ export class CacheStore {
     if (options.evict) checkGraphGives(graph, options.evict);
     checkBits(graph, options);
     checkBases(graph, options);
+    checkTiers(graph, options);
     growthOf(graph, options);
     this.graph = graph;
     this.options = options;
@@ -166,12 +172,21 @@ export class CacheStore {
   begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
     this.checkBatch(batch);
     this.#window ??= new DenseWindow(this.graph.shape, batch);
-    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options));
+    const tiers = tierRule(this.graph, this.options);
+    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options), tiers);
     this.#tokens ??= new TokenLog(batch);
     if (this.options.evict) this.#eviction ??= new Eviction(this.options.evict, this.graph, batch);
+    if (this.options.tiers) this.#tiering ??= new Tiering(this.options.tiers, this.graph.shape, batch);
     const at = this.numSlots;
     const numTokens = mask[0]?.length ?? 0;
-    this.#call = { at, numTokens, hasImages: spans.some((row) => row.length), before: this.#eviction?.copy() };
+    this.#call = {
+      at,
+      numTokens,
+      hasImages: spans.some((row) => row.length),
+      before: this.#eviction?.copy(),
+      tieringBefore: numTokens > 1 ? this.#tiering?.copy() : undefined, // a single token is seen whole or not at all
+    };
+    this.#settleTiers();
     if (numTokens > 1) this.#eviction?.beginPrompt();
     spans.forEach((row, sequence) => {
       if (!row.length) return;
@@ -208,7 +223,8 @@ export class CacheStore {
     const call = this.#call;
     assert(call, 'a run before begin');
     const from = this.numSlots - call.at;
-    return this.#eviction?.numQueries(from, from + numNew, call.numTokens) ?? 0;
+    if (this.#eviction?.goesByMass) return this.#eviction.numQueries(from, from + numNew, call.numTokens);
+    return this.#tiering?.numQueries(numNew) ?? 0;
   }
 
   /** Takes in the outputs of a run over N new tokens. `mask[b][n]` is 0 for padding; `ids[b][n]` the token, -1 if unknown. */
@@ -218,7 +234,12 @@ export class CacheStore {
     const numTokens = mask[0]?.length ?? 0;
     const at = this.numSlots;
     // Before the window moves: the outputs' columns are those of the feeds.
-    this.#eviction?.observe({ outputs, columns: this.#columns(), at, mask, numQueries: this.#numQueries(numTokens) });
+    if (this.#eviction || this.#tiering) {
+      const inPlace = massInPlace(outputs, this.graph.shape, this.#packed?.tiers);
+      const run = { outputs: inPlace, columns: this.#columns(), at, mask, numQueries: this.#numQueries(numTokens) };
+      this.#eviction?.observe(run);
+      this.#tiering?.observe(run);
+    }
     const rows = this.graph.shape.layers.map(
       ({ index }): Rows => ({
         keys: outputRows(outputs, newRowsName(index, 'key')),
@@ -239,18 +260,30 @@ export class CacheStore {
   }
 
   /** Slots of the past columns of the scores, by sequence. */
-  #columns(): number[][] {
+  #columns(): Int32Array[] {
     const feeds = this.feeds();
-    return Array.from({ length: this.batch }, (_, b) =>
-      [PACKED_SLOTS, WINDOW_SLOTS].flatMap((name) => {
+    return Array.from({ length: this.batch }, (_, b) => {
+      const parts = [PACKED_SLOTS, WINDOW_SLOTS].map((name) => {
         const { data, dims } = feeds[name] as Tensor;
-        return Array.from((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)), Number);
-      }),
-    );
+        return slotsAsNumbers((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)));
+      });
+      return joined(parts);
+    });
   }
 
   /** Packs every image that is due, and text that is, and frees their dense rows. Returns how many images were packed. */
   async compact(): Promise<number> {
+    const numPacked = await this.#compact();
+    this.#settleTiers();
+    return numPacked;
+  }
+
+  /** Deals packed tokens to tiers if it is time. */
+  #settleTiers(): void {
+    if (this.#packed && this.#tiering?.settle(this.#packed, (this.#call?.numTokens ?? 1) > 1)) this.#feeds = undefined;
+  }
+
+  async #compact(): Promise<number> {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
@@ -314,6 +347,7 @@ export class CacheStore {
   /** The call that `begin` began failed: all from slot `length` on is forgotten, and what it paid to older tokens. */
   abandon(length: number): void {
     this.#eviction = this.#call?.before ?? this.#eviction;
+    this.#tiering = this.#call?.tieringBefore ?? this.#tiering;
     this.#call = undefined;
     this.crop(length);
   }
@@ -413,7 +447,16 @@ export class CacheStore {
     this.#books.keep((_, slot) => slot < length);
     this.#tokens?.crop(length);
     this.#eviction?.crop(length);
+    this.#tiering?.crop(length);
     this.#feeds = undefined;
+  }
+
+  /** Which tokens are read by all columns; undefined where all are. */
+  tierReport(): TierReport | undefined {
+    const { tiers: rule } = this.options;
+    const tiers = this.#packed?.tiers;
+    if (!rule || !tiers) return undefined;
+    return tierReport(rule, tiers, this.#packed?.lengths ?? []);
   }
 
   /** The counts that `footprint` needs. */
@@ -429,7 +472,8 @@ export class CacheStore {
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
       pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokens : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
-      ...(this.#eviction && { watched: this.#eviction.extent }),
+      tierIndices: packed?.tiers?.indices ?? 0,
+      watched: [this.#eviction, this.#tiering].flatMap((watching) => watching?.extent ?? []),
     };
   }
 
@@ -439,8 +483,8 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = this.#pending.bytes;
-    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
+    const watched = (this.#eviction?.bytes ?? 0) + (this.#tiering?.bytes ?? 0);
+    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + this.#pending.bytes + watched;
   }
 
   /** Forgets everything. The store may be begun again. */
@@ -454,16 +498,7 @@ export class CacheStore {
     this.#compactMs = 0;
     this.#feeds = undefined;
     this.#eviction = undefined;
+    this.#tiering = undefined;
     this.#call = undefined;
   }
-}
-
-function layoutOf(side: SideLayout | undefined): SideLayout {
-  return { rank: side?.rank ?? 0, split: side?.split };
-}
-
-/** Mean over layers; undefined where keys were not weighed. */
-function meanWeightedLost({ layers }: NewSegment): number | undefined {
-  const shares = layers.flatMap(({ keys }) => keys.weightedLostEnergy ?? []);
-  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
 }

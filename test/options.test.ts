@@ -58,6 +58,32 @@ describe('eviction', () => {
   });
 });
 
+describe('tiers', () => {
+  const tiers = (options: object, rank = 8) => resolveCacheOptions({ rank, tiers: options as never }, shape).tiers;
+
+  test('have defaults for all but share and rank, and are the model’s own unless a cache says otherwise', () => {
+    expect(tiers({ share: 0.25, rank: 2 })).toEqual({ share: 0.25, rank: { keys: 2, values: 2 }, of: 'both', every: 8 });
+    expect(tiers({ share: 1, rank: { keys: 99, values: 3 }, of: 'values' })).toMatchObject({ rank: { keys: 99, values: 3 } });
+    const defaults = resolveCacheOptions({ rank: 8, tiers: { share: 0.5, rank: 4 } }, shape);
+    expect(resolveCacheOptions({}, shape, defaults).tiers).toMatchObject({ share: 0.5 });
+    expect(resolveCacheOptions({ tiers: false }, shape, defaults).tiers).toBe(false);
+    expect(() => resolveCacheOptions({ rank: 3 }, shape, defaults)).toThrow('tiers.rank 4 exceeds the 3 columns that rank keeps of keys');
+  });
+
+  test.each([
+    [{ rank: 2 }, 'tiers.share must be a number above 0 and at most 1, got undefined'],
+    [{ share: 0, rank: 2 }, 'tiers.share must be a number above 0 and at most 1, got 0'],
+    [{ share: '1', rank: 2 }, "tiers.share must be a number above 0 and at most 1, got '1'"],
+    [{ share: 0.5 }, 'tiers.rank of keys must be a whole number >= 1, got undefined'],
+    [{ share: 0.5, rank: { keys: 1, values: 0 } }, 'tiers.rank of values must be a whole number >= 1, got 0'],
+    [{ share: 0.5, rank: 9 }, 'tiers.rank 9 exceeds the 8 columns that rank keeps of keys; use tiers.rank <= 8'],
+    [{ share: 0.5, rank: 2, of: 'all' }, "tiers.of must be one of both, keys, values; got 'all'"],
+    [{ share: 0.5, rank: 2, every: 0 }, 'tiers.every must be a whole number >= 1, got 0'],
+  ])('refuse %o', (options, message) => {
+    expect(() => tiers(options)).toThrow(new AttentionPackError(message));
+  });
+});
+
 describe('options of a cache', () => {
   test('left out are the paper’s, with the rank of the narrowest layer where that is less', () => {
     expect(resolveCacheOptions({}, shape)).toEqual({
@@ -72,6 +98,7 @@ describe('options of a cache', () => {
       seed: 0,
       text: false,
       evict: false,
+      tiers: false,
     });
     expect(resolveCacheOptions({}, { ...shape, layers: [layer(0, 32, 128)] }).rank).toEqual({ keys: 64, values: 64 });
   });
@@ -132,6 +159,7 @@ test.each([
   [{ rotary: 'late' }, "rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   [{ codes: 'int4' }, "codes must be one of float32, float16, int8, mixed; got 'int4'"],
   [{ basis: 'int4' }, "basis must be one of float32, float16, int8, mixed; got 'int4'"],
+  [{ tiered: 1 }, "tiered must be true or false; got '1'"],
   [{ window: 'int8' }, "window must be one of float32, float16; got 'int8'"],
 ])('graph options refuse %o', (options, message) => {
   expect(() => checkGraphOptions(options as never)).toThrow(new AttentionPackError(message));

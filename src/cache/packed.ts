@@ -8,6 +8,7 @@ import { type BasisArray, type CodeArray, type Format, isMixed, type SideLayout 
 import { type LostEnergy, meanLost } from './lost-energy.ts';
 import { type BitsWanted, chooseSplit, rankOf } from './share.ts';
 import { emptySide, movedSide, type PackedSide, readBasis, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
+import { type ImportanceOf, type TierRule, Tiers } from './tiers.ts';
 
 type PackedArray = CodeArray | BasisArray | BigInt64Array;
 
@@ -53,12 +54,15 @@ export class PackedPart {
   #slots: BigInt64Array;
   #positions: BigInt64Array;
   #axisTables: AxisTables | undefined;
+  /** Present where the graph reads tiers. */
+  readonly tiers: Tiers | undefined;
 
   /**
    * @param axes A: numbers in a token's position. Default 1.
    * @param wanted what bits are shared out by; needed where codes or bases are *mixed*
+   * @param tiers how tokens are dealt to tiers; needed where the graph reads them
    */
-  constructor(shape: ModelShape, batch: number, format: Format, axes = 1, wanted?: ColumnsWanted) {
+  constructor(shape: ModelShape, batch: number, format: Format, axes = 1, wanted?: ColumnsWanted, tiers?: TierRule) {
     assert(wanted || !isMixed(format), 'mixed without a number of bits');
     this.#shape = shape;
     this.#format = format;
@@ -69,6 +73,7 @@ export class PackedPart {
     this.#layers = shape.layers.map(() => ({ keys: emptySide(format), values: emptySide(format) }));
     this.#slots = new BigInt64Array(0);
     this.#positions = new BigInt64Array(0);
+    this.tiers = tiers && new Tiers(tiers);
     this.#tellAxes();
   }
 
@@ -102,13 +107,24 @@ export class PackedPart {
     return this.#axisTables;
   }
 
-  /** The used part of one layer's buffers. */
+  /** Deals tokens to tiers, where the graph reads them. */
+  deal(importanceOf: ImportanceOf): void {
+    this.tiers?.split(this.#layers, this.slots, importanceOf);
+  }
+
+  /** The used part of one layer's buffers; of codes in tiers, `tiers` has the parts. */
   layer(index: number): PackedLayer {
-    const layer = this.#layers[index];
-    assert(layer, `packed part has no layer ${index}`);
+    const layer = this.whole(index);
     const places = { segments: this.batch * this.#numSegments, tokens: this.#numTokens };
     const used = (side: PackedSide): PackedSide => usedSide(side, this.#format, this.#dims(index), places);
     return { keys: used(layer.keys), values: used(layer.values) };
+  }
+
+  /** One layer's buffers with all there is to grow into. */
+  whole(index: number): PackedLayer {
+    const layer = this.#layers[index];
+    assert(layer, `packed part has no layer ${index}`);
+    return layer;
   }
 
   /** Bytes of all buffers as allocated. */
@@ -117,7 +133,8 @@ export class PackedPart {
       this.#layers.reduce((sum, { keys, values }) => sum + sideBytes(keys) + sideBytes(values), 0) +
       this.#slots.byteLength +
       this.#positions.byteLength +
-      (this.#axisTables ? axisTableBytes(this.#axisTables) : 0)
+      (this.#axisTables ? axisTableBytes(this.#axisTables) : 0) +
+      4 * (this.tiers?.indices ?? 0)
     );
   }
 
@@ -171,6 +188,11 @@ export class PackedPart {
   /** Segments of each sequence, and tokens that segments have room for. */
   get extents(): { readonly segments: number; readonly tokens: number }[] {
     return this.counts.map((segments) => ({ segments, tokens: this.#numTokens }));
+  }
+
+  /** Tokens of each segment. */
+  get lengths(): number[] {
+    return this.counts.flatMap((count, b) => Array.from({ length: count }, (_, m) => this.#lengthOf(b, m)));
   }
 
   /** Tokens of sequence b's segment m. */
@@ -256,6 +278,7 @@ export class PackedPart {
         .filter((rows) => rows.length),
     );
     if (kept.flat(2).length === this.counts.reduce((sum, _, b) => sum + this.slotsOf(b).length, 0)) return;
+    this.tiers?.join(this.#layers);
     const capacity = Math.max(0, ...kept.map((segments) => segments.length));
     const tokens = Math.max(0, ...kept.flatMap((segments) => segments.map((rows) => rows.length)));
     const segments = kept.flatMap((rows, b) =>
@@ -295,6 +318,7 @@ export class PackedPart {
     });
     this.#numSegments = Math.max(...counts);
     this.#tellAxes();
+    this.tiers?.reset({ batch: this.batch, segments: this.#numSegments, capacity: this.batch * this.#capacity, tokens: this.#numTokens });
   }
 
   /** Lays out anew where tokens stand on each axis, if the decoder scores by axes. */
@@ -306,6 +330,7 @@ export class PackedPart {
 
   /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if nothing changes. */
   #relayout({ kept, capacity, tokens }: Layout, layoutOf: (l: number, side: 'keys' | 'values', now: SideLayout) => SideLayout): void {
+    this.tiers?.join(this.#layers);
     const before = { capacity: this.#capacity, tokens: this.#numTokens };
     const keepsAll = kept.every((count, b) => count === this.counts[b]);
     const isSame = keepsAll && capacity === before.capacity && tokens === before.tokens;

@@ -3,6 +3,7 @@ import type { ArgsDef } from 'citty';
 import { AttentionPackError } from '../errors.ts';
 import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, SPREADS, TEXTS } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
+import { TIERS_OF } from '../tier-options.ts';
 
 /** How to pack; the same words as the options of the library. */
 export const packingArgs = {
@@ -37,6 +38,13 @@ export const packingArgs = {
     type: 'string',
     description: 'with --basis-per context and --compact-at span, share of energy an image may lose before the basis grows (default: 0.02)',
   },
+  tiers: {
+    type: 'string',
+    description: 'share of packed tokens that are read by all columns, those that got most attention; with --tier-rank',
+  },
+  'tier-rank': { type: 'string', description: 'columns that the others are read by: one number, or keys,values' },
+  'tier-of': { type: 'string', description: `what is read in tiers: ${TIERS_OF.join(', ')} (default: both)` },
+  'tier-every': { type: 'string', description: 'steps after which tokens are dealt to tiers anew (default: 8)' },
   chunk: { type: 'string', description: 'most tokens in one run during prefill (default: 256)' },
 } as const satisfies ArgsDef;
 
@@ -64,7 +72,8 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     'chunk',
   ].map(text);
   return {
-    ...(rank === undefined ? {} : { rank: parseRank(rank) }),
+    ...tierOptions(text),
+    ...(rank === undefined ? {} : { rank: parseRank('--rank', rank) }),
     ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
     ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
     ...(basis === undefined ? {} : { basis: oneOf('--basis', basis, BASIS_TYPES) }),
@@ -81,10 +90,28 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
   };
 }
 
-function parseRank(text: string): number | { keys: number; values: number } {
-  const parts = text.split(',').map((part) => wholeNumber('--rank', part));
+/** @throws {AttentionPackError} unless a share and the others' rank are both given, or nothing of tiers */
+function tierOptions(text: (name: string) => string | undefined): PackedOptions {
+  const [tiers, rank, of, every] = ['tiers', 'tier-rank', 'tier-of', 'tier-every'].map(text);
+  if (tiers === undefined && rank === undefined && of === undefined && every === undefined) return {};
+  if (tiers === undefined || rank === undefined)
+    throw new AttentionPackError(
+      '--tiers takes a share of tokens and needs --tier-rank, the columns the others are read by; such as --tiers 0.25 --tier-rank 16',
+    );
+  return {
+    tiers: {
+      share: tiers === '1' ? 1 : share('--tiers', tiers),
+      rank: parseRank('--tier-rank', rank),
+      ...(of === undefined ? {} : { of: oneOf('--tier-of', of, TIERS_OF) }),
+      ...(every === undefined ? {} : { every: wholeNumber('--tier-every', every) }),
+    },
+  };
+}
+
+function parseRank(name: string, text: string): number | { keys: number; values: number } {
+  const parts = text.split(',').map((part) => wholeNumber(name, part));
   const [keys, values] = parts;
-  if (keys === undefined || parts.length > 2) throw new AttentionPackError(`--rank takes one number or keys,values; got '${text}'`);
+  if (keys === undefined || parts.length > 2) throw new AttentionPackError(`${name} takes one number or keys,values; got '${text}'`);
   return values === undefined ? keys : { keys, values };
 }
 

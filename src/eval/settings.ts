@@ -18,6 +18,7 @@ import {
 import { SCALES, type Scales } from '../passes/quantised-cache.ts';
 import { POLICY_NAMES } from '../policies/index.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
+import { TIERS_OF, type TierOptions } from '../tier-options.ts';
 
 /** One way to hold a context. Names are unique and canonical: the same setting always has the same one. */
 export type CacheSetting =
@@ -38,7 +39,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; tiers and tier-rank, with tier-of, tier-every; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -136,6 +137,14 @@ const TEXT_OPTIONS: Readonly<Record<string, (value: string, where: string) => Te
   'text-recent': (value, where) => ({ recent: whole(value, where, 0) }),
 };
 
+/** How each word of tiers is read. */
+const TIER_WORDS: Readonly<Record<string, (value: string, where: string) => Partial<TierOptions>>> = {
+  tiers: (value, where) => ({ share: shareOrOne(value, where) }),
+  'tier-rank': (value, where) => ({ rank: ranks(value, where) }),
+  'tier-of': (value, where) => ({ of: oneOf(where, value, TIERS_OF) }),
+  'tier-every': (value, where) => ({ every: whole(value, where, 1) }),
+};
+
 /** How each word of eviction is read; `keep` alone has no prefix, since nothing else is kept. */
 const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => Partial<EvictOptions>>> = {
   evict: (value, where) => ({ policy: oneOf(where, value, POLICY_NAMES) }),
@@ -151,7 +160,7 @@ const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => P
 };
 
 function packedSetting(text: string, given: Given): CacheSetting {
-  const words = [PACKED_OPTIONS, TEXT_OPTIONS, EVICT_OPTIONS].flatMap((options) => Object.keys(options));
+  const words = [PACKED_OPTIONS, TEXT_OPTIONS, TIER_WORDS, EVICT_OPTIONS].flatMap((options) => Object.keys(options));
   const values = valuesOf(text, 'packed', given, words, 'rank');
   const { text: word, ...others } = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
   const counts = read(TEXT_OPTIONS, values, 'packed') as TextOptions;
@@ -159,8 +168,9 @@ function packedSetting(text: string, given: Given): CacheSetting {
   if (hasCounts && word === 'dense')
     throw new AttentionPackError(`'${text}': text-every and text-recent are of packed text, and text is dense`);
   const options: PackedOptions = { ...others, ...(hasCounts ? { text: counts } : word && { text: word }) };
-  const evict = evictOf(text, 'packed', values);
-  return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: { ...options, ...(evict && { evict }) } };
+  const [tiers, evict] = [tiersOf(text, values), evictOf(text, 'packed', values)];
+  const all = { ...options, ...(tiers && { tiers }), ...(evict && { evict }) };
+  return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: all };
 }
 
 function evictSetting(text: string, given: Given): CacheSetting {
@@ -169,6 +179,14 @@ function evictSetting(text: string, given: Given): CacheSetting {
   const evict = evictOf(text, 'evict', values);
   if (!evict) throw new AttentionPackError(`'${text}': evict takes a policy: ${POLICY_NAMES.join(', ')}; and keep`);
   return { kind: 'packed', name: nameOf('evict', values, words, 'evict'), options: { ...UNPACKED, evict } };
+}
+
+/** @throws {AttentionPackError} if a share and the others' rank are not both given, or options of tiers without them */
+function tiersOf(text: string, values: ReadonlyMap<string, string>): TierOptions | undefined {
+  const { share, rank, ...others } = read(TIER_WORDS, values, 'packed') as Partial<TierOptions>;
+  if (share !== undefined && rank !== undefined) return { share, rank, ...others };
+  if (share === undefined && rank === undefined && !Object.keys(others).length) return undefined;
+  throw new AttentionPackError(`'${text}': tiers need a share and the rank of the others, such as tiers=0.25,tier-rank=16`);
 }
 
 /** @throws {AttentionPackError} if policy and what it keeps are not both given, or options of it without them */
@@ -217,6 +235,11 @@ function ranks(text: string, where: string): number | Ranks {
 function shareBelowOne(text: string, where: string): number {
   // One way to write each: settings go by their names.
   if (!/^0(\.\d*[1-9])?$/.test(text)) throw new AttentionPackError(`${where} takes a share below 1 such as 0.02; got '${text}'`);
+  return Number(text);
+}
+
+function shareOrOne(text: string, where: string): number {
+  if (!/^(0\.\d*[1-9]|1)$/.test(text)) throw new AttentionPackError(`${where} takes a share such as 0.25, at most 1; got '${text}'`);
   return Number(text);
 }
 

@@ -76,6 +76,15 @@ test('evicting goes with packing, or alone', () => {
   expect(named('evict:h2o,keep=0.5,packed:evict=h2o,keep=0.5')).toEqual(['dense', 'evict:h2o,keep=0.5', 'packed:evict=h2o,keep=0.5']);
 });
 
+test('packed tokens may be read in tiers', () => {
+  expect(parseSetting('packed:rank=16,tier-of=keys,tiers=0.25,tier-rank=4/2,evict=h2o,keep=9')).toEqual({
+    kind: 'packed',
+    name: 'packed:16,tiers=0.25,tier-rank=4/2,tier-of=keys,evict=h2o,keep=9',
+    options: { rank: 16, tiers: { share: 0.25, rank: { keys: 4, values: 2 }, of: 'keys' }, evict: { policy: 'h2o', keep: 9 } },
+  });
+  expect(parseSetting('packed:tiers=1,tier-rank=4,tier-every=3')).toMatchObject({ options: { tiers: { share: 1, rank: 4, every: 3 } } });
+});
+
 test('ranks of keys and of values may differ', () => {
   expect(parseSetting('packed:rank=64/32')).toMatchObject({ options: { rank: { keys: 64, values: 32 } } });
 });
@@ -89,6 +98,9 @@ test.each([
   ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
   ['packed:8,codes=mixed,bits=0', "packed:bits takes a number from 1 to 8; got '0'"],
   ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
+  ['packed:8,tiers=0.25', "'packed:8,tiers=0.25': tiers need a share and the rank of the others, such as tiers=0.25,tier-rank=16"],
+  ['packed:8,tiers=0.250,tier-rank=2', "packed:tiers takes a share such as 0.25, at most 1; got '0.250'"],
+  ['packed:8,tier-of=all', "packed:tier-of must be one of both, keys, values; got 'all'"],
   ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
   ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
   ['packed:8,evict=h2o', "'packed:8,evict=h2o': evict needs a policy and what to keep of it, such as evict=snapkv,keep=0.25"],
