@@ -6,12 +6,18 @@ import { createEncoder, type Encoder } from './encode/factor.ts';
 import { RefusedGraphError } from './errors.ts';
 import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
-import { checkBases, checkBits, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { checkBits } from './options/bits.ts';
+import { presetCache, presetGraph } from './options/preset.ts';
+import { checkBases, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
 import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
 
 const CACHE_OPTIONS = [
+  'compression',
+  'budget',
+  'preset',
+  'spend',
   'rank',
   'bits',
   'spread',
@@ -44,8 +50,15 @@ export async function packed<M extends PreTrainedModel>(
   idOrPath: string,
   options: PackedOptions & LoadOptions = {},
 ): Promise<M & PackedModel> {
-  const cacheOptions = pickOptions(options, CACHE_OPTIONS);
-  const { mass = needsMass(cacheOptions.evict), moments: named, ...others } = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
+  const cacheOptions = presetCache(pickOptions(options, CACHE_OPTIONS));
+  const {
+    mass = needsMass(cacheOptions.evict),
+    moments: named,
+    ...others
+  } = checkGraphOptions({
+    ...presetGraph(cacheOptions, options.device !== 'webgpu'),
+    ...pickOptions(options, GRAPH_OPTIONS),
+  });
   const graphOptions = { ...others, mass };
   const loadOptions = dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]);
   const { codes = 'float32', basis = 'float32', queryMoments = false } = graphOptions;

@@ -1,6 +1,7 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
 
 import { axisTableNumbers } from './cache/axis-tables.ts';
+import { type AllottedBytes, allot, columnsFor, type Prospect, roomFor } from './cache/budget.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import type { SideLayout } from './cache/format.ts';
@@ -14,19 +15,22 @@ import {
   type Outputs,
   openSpan,
   outputRows,
+  positionsOf,
   slotsOf,
   tokensLacking,
   withoutEvicted,
 } from './cache/spans.ts';
 import { TokenLog } from './cache/tokens.ts';
-import { DenseWindow, type Rows } from './cache/window.ts';
+import { DenseWindow, type Rows, roundUp } from './cache/window.ts';
 import { compact } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
 import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
-import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
+import { checkBits, columnsWanted } from './options/bits.ts';
+import { nameOf } from './options/target.ts';
+import { checkBases, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
@@ -54,6 +58,8 @@ interface Call {
   readonly at: number;
   readonly numTokens: number;
   readonly hasImages: boolean;
+  /** [B][N]; 0 for padding. */
+  readonly mask: readonly (readonly number[])[];
   readonly before: Eviction | undefined;
 }
 
@@ -71,6 +77,7 @@ export class CacheStore {
   #feeds: Record<string, Tensor> | undefined;
   #eviction: Eviction | undefined;
   #call: Call | undefined;
+  #allotted: AllottedBytes | undefined;
 
   /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell, or bits to be shared out that it does not read */
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
@@ -183,7 +190,8 @@ export class CacheStore {
     if (this.options.evict) this.#eviction ??= new Eviction(this.options.evict, this.graph, batch);
     const at = this.numSlots;
     const numTokens = mask[0]?.length ?? 0;
-    this.#call = { at, numTokens, hasImages: spans.some((row) => row.length), before: this.#eviction?.copy() };
+    this.#call = { at, numTokens, hasImages: spans.some((row) => row.length), mask, before: this.#eviction?.copy() };
+    if (this.options.target) this.#tokens.reserve(numTokens);
     if (numTokens > 1) this.#eviction?.beginPrompt();
     spans.forEach((row, sequence) => {
       if (!row.length) return;
@@ -275,12 +283,16 @@ export class CacheStore {
     const segments: NewSegment[] = [];
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
+    const [target, prospect] = [this.options.target, this.options.target && this.#prospect()];
+    const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
+    const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
     const groups = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
     for (const group of groups) {
       const { sequence } = group[0] as OpenSpan;
       const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
-      const segment = await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      const { seed } = this.options;
+      const segment = await compact(group, rows, window, this.graph.shape, { rank, seed }, await this.#encoder(), this.#metrics, held);
       segments.push(segment);
       // The next image begins with the basis this one leaves.
       if (held) lost.push(...packed.add([segment]));
@@ -288,8 +300,13 @@ export class CacheStore {
     }
     this.#spans = this.#spans.filter((span) => !due.includes(span));
     const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
-    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing));
-    window.remove(gone, longestComing);
+    if (decides) {
+      this.#allotted = allot(decides.target, this.graph, decides.room, segments, this.#metrics);
+      packed.allot(this.#allotted.layers);
+    }
+    const numComing = prospect ? prospect.numComing - segments.length : this.#spans.length;
+    if (!growth) lost.push(...packed.add(segments, numComing, longestComing));
+    window.remove(gone, longestComing, prospect?.windowRows);
     groups.forEach((group, i) => {
       const { slots } = segments[i] as NewSegment;
       // Where its images stand, evicted tokens included: cutting between those would cut an image.
@@ -309,8 +326,66 @@ export class CacheStore {
     return due.length;
   }
 
-  /** The call that `begin` began is over: tokens are evicted if it is time. */
+  /** The most columns a layer has of each side: as allotted, or as asked for. */
+  #mostColumns(): Ranks {
+    const layers = this.#allotted?.layers;
+    if (!layers) return this.options.rank;
+    return { keys: Math.max(...layers.map(({ keys }) => keys.rank)), values: Math.max(...layers.map(({ values }) => values.rank)) };
+  }
+
+  /** The cache as it will be once the call's prompt is read; `numComing` segments are packed until then. */
+  #prospect(): Prospect & { readonly numComing: number } {
+    const [window, call] = [this.#window, this.#call];
+    assert(window && call, 'a prospect before begin');
+    const numSlots = call.at + call.numTokens;
+    const packing = dueSpans(this.#spans, numSlots, this.options);
+    const groups = factoredTogether(packing, this.options.basisPer);
+    const rows = window.lengths.map((length, b) => {
+      const unread = call.mask[b]?.slice(this.numSlots - call.at).filter((visible) => visible).length ?? 0;
+      return length + unread - packing.reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
+    });
+    const waiting = packsRawKeys(this.graph.rotary) ? this.#spans.filter((span) => !packing.includes(span)) : [];
+    const { watched } = this.extents();
+    return {
+      batch: this.batch,
+      numSlots,
+      windowRows: roundUp(Math.max(...rows)),
+      segments: groups.map((group) => ({
+        sequence: group[0]?.sequence ?? 0,
+        slots: group.flatMap(slotsOf),
+        positions: group.flatMap((span) => positionsOf(span, positionAxes(this.graph))),
+      })),
+      numComing: groups.length,
+      pendingTokens: waiting.reduce((sum, span) => sum + slotsOf(span).length, 0),
+      tokenCapacity: this.#tokens?.capacity ?? 0,
+      // Doubled when full: at most so much.
+      ...(watched && { watched: { ...watched, capacity: watched.capacity < numSlots ? 2 * numSlots : watched.capacity } }),
+    };
+  }
+
+  /** @throws {AttentionPackError} if the images of the call under way took the cache beyond its budget */
+  #checkBudget(): void {
+    const { target } = this.options;
+    if (!target || !('bytes' in target) || !this.#call?.hasImages) return;
+    const { total } = this.footprint();
+    if (total <= target.bytes) return;
+    throw new AttentionPackError(
+      `${nameOf(target)} is exceeded by ${total - target.bytes} bytes: ${this.packedSpans} images and text take ${total}; further images are held as the first ones were, so give all at once, or a larger budget`,
+    );
+  }
+
+  /** What was decided of the bytes, once something was packed for which that was to be decided. */
+  get allotted(): AllottedBytes | undefined {
+    return this.#packed?.numSegments ? this.#allotted : undefined;
+  }
+
+  /**
+   * The call that `begin` began is over: tokens are evicted if it is time.
+   *
+   * @throws {AttentionPackError} if its images do not fit into the budget
+   */
   endRun(): void {
+    this.#checkBudget();
     const [rule, call] = [this.#eviction?.rule, this.#call];
     this.#call = undefined;
     if (!rule || !call) return;
@@ -468,6 +543,7 @@ export class CacheStore {
     this.#feeds = undefined;
     this.#eviction = undefined;
     this.#call = undefined;
+    this.#allotted = undefined;
   }
 }
 
