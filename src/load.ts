@@ -15,6 +15,7 @@ import type { PackedModel } from './state.ts';
 
 const CACHE_OPTIONS = [
   'compression',
+  'counted',
   'budget',
   'preset',
   'spend',

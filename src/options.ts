@@ -4,7 +4,7 @@ import { AttentionPackError } from './errors.ts';
 import { resolveBits } from './options/bits.ts';
 import type { Preset } from './options/preset.ts';
 import { resolveRanks } from './options/ranks.ts';
-import { nameOf, resolveTarget, type Target } from './options/target.ts';
+import { type Counted, nameOf, resolveTarget, type Target } from './options/target.ts';
 import { POLICIES, POLICY_NAMES, type PolicyName } from './policies/index.ts';
 import {
   BASIS_TYPES,
@@ -96,6 +96,8 @@ export interface CacheOptions {
    * and `spread`. Default: none.
    */
   readonly compression?: number;
+  /** What `compression` is of. One of: *all* (default): everything the cache holds; *images*: packed images alone, whatever text takes. */
+  readonly counted?: Counted;
   /**
    * The same with bytes: a number, or text such as `'256MB'` or `'1.5GiB'`, for one cache with all its sequences. A prompt whose images do not fit beside what is
    * held is an error that says by how much, and leaves the cache as it was. Text and answers behind the images come on top; `report().allocation` tells.

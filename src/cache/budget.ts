@@ -82,7 +82,7 @@ export function roomFor(target: Target, graph: PackedGraph, { segments, numSlots
   const packedTokens = segments.reduce((sum, { slots }) => sum + slots.length, 0);
   const most = (): number => {
     if ('bytes' in target) return target.bytes;
-    if (target.of === 'cache') return Math.floor((perToken * numSlots * counts.batch) / target.compression);
+    if (target.counted === 'all') return Math.floor((perToken * numSlots * counts.batch) / target.compression);
     const widths = 2 * graph.shape.layers.length * numMixed * WIDTHS_BYTES;
     return fixed - indices - widths + Math.floor((perToken * packedTokens) / target.compression);
   };
@@ -122,7 +122,7 @@ export function allot(
   });
   const left = room.most - room.fixed;
   const { choices, bytes, error } = allocate(costs, left);
-  if (bytes > left && target.of === 'cache') throw tooLittle(target, room, bytes);
+  if (bytes > left && target.counted === 'all') throw tooLittle(target, room, bytes);
   const side = (i: number): AllottedSide => {
     const [{ rank, codes, basis, ...choice }, { dropped }] = [choices[i], costs[i]] as [SideChoice, SideCost];
     const all = dropped.reduce((sum, column) => sum + column, 0);

@@ -5,16 +5,20 @@ import { type CacheOptions, oneOf, type ResolvedCacheOptions } from '../options.
 import { AUTO_COMPRESSION, checkAlone, PRESETS } from './preset.ts';
 
 /** What bytes are shared out for, and how many. */
-export type Target = { readonly spend: Spend } & (
-  | { readonly of: 'cache'; readonly compression: number }
-  | { readonly of: 'cache'; readonly bytes: number }
-  | { readonly of: 'images'; readonly compression: number }
+export type Target = { readonly spend: Spend; readonly isAuto?: boolean } & (
+  | { readonly counted: 'all'; readonly bytes: number }
+  | { readonly counted: Counted; readonly compression: number }
 );
+
+/** What a compression is of. */
+export const COUNTED = ['all', 'images'] as const;
+export type Counted = (typeof COUNTED)[number];
 
 /** As users named it. */
 export function nameOf(target: Target): string {
-  if (target.of === 'images') return "preset 'auto'";
-  return 'bytes' in target ? `budget ${target.bytes}` : `compression ${target.compression}`;
+  if (target.isAuto) return "preset 'auto'";
+  if ('bytes' in target) return `budget ${target.bytes}`;
+  return `compression ${target.compression}${target.counted === 'images' ? ' of images' : ''}`;
 }
 
 /**
@@ -23,16 +27,18 @@ export function nameOf(target: Target): string {
  */
 export function resolveTarget(options: CacheOptions, defaults: Partial<ResolvedCacheOptions>): Target | undefined {
   checkAlone(options);
-  const { compression, budget, preset, rank, bits, spread } = options;
+  const { compression, counted, budget, preset, rank, bits, spread } = options;
   if (preset !== undefined) oneOf('preset', preset, PRESETS);
   const spend = oneOf('spend', options.spend ?? defaults.target?.spend ?? 'output', SPENDS);
+  if (counted !== undefined) oneOf('counted', counted, COUNTED);
+  if (counted !== undefined && compression === undefined) throw new AttentionPackError('counted says what compression is of, and needs it');
   if (compression !== undefined) {
     if (typeof compression !== 'number' || !(compression >= 1 && compression < Number.POSITIVE_INFINITY))
       throw new AttentionPackError(`compression must be a number >= 1 (8: eight times smaller), got ${shown(compression)}`);
-    return { of: 'cache', compression, spend };
+    return { counted: counted ?? 'all', compression, spend };
   }
-  if (budget !== undefined) return { of: 'cache', bytes: bytesOf(budget), spend };
-  if (preset === 'auto') return { of: 'images', compression: AUTO_COMPRESSION, spend };
+  if (budget !== undefined) return { counted: 'all', bytes: bytesOf(budget), spend };
+  if (preset === 'auto') return { counted: 'images', compression: AUTO_COMPRESSION, spend, isAuto: true };
   const isFixed = preset !== undefined || rank !== undefined || bits !== undefined || spread !== undefined;
   const target = isFixed || !defaults.target ? undefined : { ...defaults.target, spend };
   if (!target && options.spend !== undefined)
