@@ -31,6 +31,8 @@ export interface AllocationReport {
   readonly unspentBytes: number;
   /** By how many bytes what came later, text and answers above all, has taken the cache beyond the budget; 0 if it has not. */
   readonly overBytes: number;
+  /** Relative error of attention's output to be expected, root mean square over layers; where bytes are spent for *output*. */
+  readonly outputError?: number;
   readonly layers: readonly { readonly layer: number; readonly keys: SideAllocation; readonly values: SideAllocation }[];
   /** In words. */
   readonly why: readonly string[];
@@ -39,7 +41,7 @@ export interface AllocationReport {
 /** @param heldBytes by the cache now */
 export function tellAllocation(
   target: Target,
-  { layers, bytes, mostBytes }: AllottedBytes,
+  { layers, bytes, mostBytes, outputError }: AllottedBytes,
   shape: ModelShape,
   heldBytes: number,
 ): AllocationReport {
@@ -64,6 +66,7 @@ export function tellAllocation(
     bytes,
     unspentBytes: mostBytes - bytes,
     overBytes: Math.max(0, heldBytes - mostBytes),
+    ...(outputError !== undefined && { outputError }),
     layers: told,
     why: [
       `${nameOf(target)}: at most ${mostBytes} bytes once the prompt is read, of which ${bytes - spent} are text, sink, indices and tokens, and ${spent} codes and bases`,

@@ -1,9 +1,10 @@
 /** Shares a cache's bytes out: what they will be counted in once the prompt is read, what is left for columns, and which columns that buys. */
 import { stepRows } from '../contract.ts';
-import { allocate, type SideChoice, type SideCost } from '../encode/allocate.ts';
+import { type Allocation, allocate, allocateTo, type SideChoice, type SideCost } from '../encode/allocate.ts';
 import type { Factors } from '../encode/factor.ts';
 import type { Metric } from '../encode/weighted.ts';
 import { AttentionPackError } from '../errors.ts';
+import { AUTO_ERROR } from '../options/preset.ts';
 import { nameOf, type Target } from '../options/target.ts';
 import type { Ranks } from '../options.ts';
 import { denseTokenBytes, type LayerShape } from '../shape.ts';
@@ -46,6 +47,8 @@ export interface AllottedBytes {
   /** Everything held, at most and as it came out; the difference would buy nothing. */
   readonly mostBytes: number;
   readonly bytes: number;
+  /** Relative error of attention's output that is to be expected, root mean square over layers; where bytes were spent for that. */
+  readonly outputError?: number;
 }
 
 /** At most so many segments are looked at, so many numbers of each column, and each column up to this one. */
@@ -121,7 +124,8 @@ export function allot(
     return [sideCost(graph, shape, room, of('keys'), prices.keys, metrics?.[l]), sideCost(graph, shape, room, of('values'), prices.values)];
   });
   const left = room.most - room.fixed;
-  const { choices, bytes, error } = allocate(costs, left);
+  const within = allocate(costs, left);
+  const { choices, bytes, error } = target.isAuto ? larger(within, allocateTo(costs, AUTO_ERROR ** 2 * graph.shape.layers.length)) : within;
   if (bytes > left && target.counted === 'all') throw tooLittle(target, room, bytes);
   const side = (i: number): AllottedSide => {
     const [{ rank, codes, basis, ...choice }, { dropped }] = [choices[i], costs[i]] as [SideChoice, SideCost];
@@ -135,8 +139,15 @@ export function allot(
     };
   };
   const layers = graph.shape.layers.map((_, l) => ({ keys: side(2 * l), values: side(2 * l + 1) }));
-  return { layers, mostBytes: Math.max(room.most, room.fixed + bytes), bytes: room.fixed + bytes };
+  return {
+    layers,
+    mostBytes: Math.max(room.most, room.fixed + bytes),
+    bytes: room.fixed + bytes,
+    ...(target.spend === 'output' && { outputError: Math.sqrt(error / graph.shape.layers.length) }),
+  };
 }
+
+const larger = (a: Allocation, b: Allocation): Allocation => (a.bytes >= b.bytes ? a : b);
 
 function sideCost(
   graph: PackedGraph,

@@ -70,6 +70,24 @@ export function allocate(costs: readonly SideCost[], budget: number): Allocation
   return total(filled(sides, towards(below, above, budget), budget));
 }
 
+/** The fewest bytes at one price for all sides with which no more than `error` is left out; all that helps, if that is not enough. */
+export function allocateTo(costs: readonly SideCost[], error: number): Allocation {
+  const sides = costs.map((cost) => new Side(cost));
+  const at = (price: number): Allocation => total(sides.map((side) => side.best(price)));
+  const most = 2 * sides.reduce((sum, side) => sum + side.all, 0) || 1;
+  let [dear, cheap] = [most, most * 1e-24];
+  const least = at(dear);
+  if (least.error <= error) return least;
+  let found = at(cheap);
+  for (let round = 0; round < ROUNDS && dear > cheap * (1 + 1e-12); round++) {
+    const price = Math.sqrt(dear * cheap);
+    const tried = at(price);
+    if (tried.error <= error) [cheap, found] = [price, tried];
+    else dear = price;
+  }
+  return found;
+}
+
 function total(choices: readonly SideChoice[]): Allocation {
   const sum = (of: (choice: SideChoice) => number): number => choices.reduce((all, choice) => all + of(choice), 0);
   return { choices, bytes: sum(({ bytes }) => bytes), error: sum(({ error }) => error) };

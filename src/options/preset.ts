@@ -12,8 +12,14 @@ export const PAPER_RANK = 64;
 /** The paper's attention-aware tiers: the share of tokens read from all columns, and the weight of the newest step in the moving average. */
 export const PAPER_TIERS = { share: 0.25, alpha: 0.5 } as const;
 
-/** How many times smaller *auto* holds images. */
+/** How many times smaller *auto* holds images at most. */
 export const AUTO_COMPRESSION = 10;
+
+/**
+ * The relative error of attention's output that *auto* puts up with, by estimate: images that are not so easily packed, small ones of grouped-query models
+ * above all, get the bytes that takes.
+ */
+export const AUTO_ERROR = 0.1;
 
 /** Options that say how many bytes are held in some way or another. */
 const SIZES = ['compression', 'budget', 'rank', 'bits', 'spread'] as const;
