@@ -7,6 +7,8 @@ import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 import { guarded, Progress, printJson } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';
+import { ALLOCATION_SETTINGS, allocationSuite } from './allocation.ts';
+import { timeAllocation } from './allocation-time.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
 import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
@@ -83,6 +85,37 @@ const loyalty = defineCommand({
         contexts: args.contexts === undefined ? undefined : wholeNumber('--contexts', args.contexts),
       }),
     ),
+});
+
+const allocation = defineCommand({
+  meta: { name: 'allocation', description: "bytes shared out by the allocator, evenly, and by ONNX Runtime's quantised caches" },
+  args: {
+    model: { type: 'string', default: 'pack-mha', description: 'pack-mha or pack-gqa' },
+    time: { type: 'boolean', description: "only how long the allocator takes at LLaVA-1.5-7B's shapes" },
+    cache: { type: 'string', default: ALLOCATION_SETTINGS, description: "cache settings, as 'attentionpack eval' takes them" },
+    tasks: { type: 'string', description: 'drawn tasks, or embedded: the evaluation set of pack-mha (default: that, or name,ocr,five)' },
+    contexts: { type: 'string', default: '40', description: 'only the first contexts of each task' },
+    moments: { type: 'string', description: 'file of query moments; see attentionpack calibrate' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      if (args.time) {
+        const times = [64, 128].map((rank) => timeAllocation(rank));
+        for (const { rank, ms } of times) console.log(`rank ${rank}: ${ms.map((each) => each.toFixed(0)).join(', ')} ms`);
+        if (args.json) printJson({ times });
+        return;
+      }
+      const model = oneOf('--model', args.model, ['pack-mha', 'pack-gqa']);
+      await allocationSuite({
+        model,
+        cache: args.cache,
+        tasks: args.tasks ?? (model === 'pack-mha' ? 'embedded' : 'name,ocr,five'),
+        contexts: wholeNumber('--contexts', args.contexts),
+        moments: args.moments,
+        json: args.json ?? false,
+      });
+    }),
 });
 
 const rotary = defineCommand({
@@ -172,6 +205,6 @@ const tiers = defineCommand({
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, loyalty, rotary, tiers },
+    subCommands: { decode, loyalty, allocation, rotary, tiers },
   }),
 );

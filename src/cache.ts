@@ -1,11 +1,13 @@
 /** PackedCache: what users hold and pass as `past_key_values`. */
 import { DynamicCache, Tensor } from '@huggingface/transformers';
+import { type AllocationReport, notesOf, tellAllocation } from './cache/allocation.ts';
 import { axisBytes, type Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { MOST_NEW } from './contract.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import type { Split } from './encode/column-bits.ts';
 import { AttentionPackError } from './errors.ts';
+import { presetCache } from './options/preset.ts';
 import {
   type Bases,
   type CacheOptions,
@@ -35,6 +37,10 @@ export interface CacheReport {
   readonly ranks: { readonly keys: number; readonly values: number };
   /** Of each layer, how many columns have 8, 4 and 2 bits, where codes or bases are *mixed* and images are packed. Ranks are then the most columns a layer has. */
   readonly columnBits?: readonly { readonly keys: Split; readonly values: Split }[];
+  /** Of `compression`, `budget` and *auto*, once images are packed: how many bytes went where, and why. */
+  readonly allocation?: AllocationReport;
+  /** What options came to mean here that their prose does not say; empty if nothing. */
+  readonly notes: readonly string[];
   readonly rotary: RotaryMode;
   /**
    * In `m-rope`: runs of up to this many new tokens score packed keys axis by axis; those of more rebuild and turn them, which is cheaper then, and as
@@ -81,7 +87,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   constructor(model: PackedModel, options: CacheOptions = {}) {
     super();
     const { graph, defaults, encoder } = model[STATE];
-    const resolved: ResolvedCacheOptions = resolveCacheOptions(options, graph.shape, defaults);
+    const resolved: ResolvedCacheOptions = resolveCacheOptions(presetCache(options), graph.shape, defaults);
     this.#store = new CacheStore(graph, resolved, encoder.get);
     this.#handle = registerStore(this.#store);
     this[CACHE_HANDLE] = new Tensor('int64', BigInt64Array.of(BigInt(this.#handle)), [1]);
@@ -141,6 +147,8 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
         ? { keys: Math.max(...sides.map(({ keys }) => keys.rank)), values: Math.max(...sides.map(({ values }) => values.rank)) }
         : options.rank,
       ...(splits.length === sides.length && { columnBits: splits }),
+      ...(options.target && store.allotted && { allocation: tellAllocation(options.target, store.allotted, graph.shape, bytes.total) }),
+      notes: notesOf(options.preset, graph.shape),
       rotary: graph.rotary,
       ...(graph.rotary === 'm-rope' && { byAxes: store.batch ? Number(store.feeds()[MOST_NEW]?.data[0]) : 0 }),
       bytes,

@@ -7,7 +7,7 @@ import { fromFloat16 } from './encode/quantise.ts';
 import type { Metric } from './encode/weighted.ts';
 import { assert } from './errors.ts';
 import { joined } from './joined.ts';
-import type { Ranks, ResolvedCacheOptions } from './options.ts';
+import type { Ranks } from './options.ts';
 import type { ModelShape } from './shape.ts';
 
 /** A basis that grows. */
@@ -32,7 +32,7 @@ export async function compact(
   rows: readonly (readonly number[])[],
   window: DenseWindow,
   { layers: layerShapes }: ModelShape,
-  { rank, seed }: ResolvedCacheOptions,
+  { rank, seed }: { readonly rank: Ranks; readonly seed: number },
   encoder: Encoder,
   metrics?: readonly Metric[],
   growth?: HeldBasis,

@@ -64,6 +64,12 @@ export class Eviction {
     return (this.#importance?.bytes ?? 0) + (this.#keyNorms?.bytes ?? 0);
   }
 
+  /** Makes room for slots up to `length`: of a prompt that comes in chunks, once. */
+  reserve(length: number): void {
+    this.#importance?.reserve(length);
+    this.#keyNorms?.grow(length);
+  }
+
   /** Whether it says how many queries count. */
   get goesByMass(): boolean {
     return this.#watch.mass !== undefined;

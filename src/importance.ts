@@ -50,6 +50,11 @@ export class Importance {
     return this.#numbers.capacity;
   }
 
+  /** Makes room for slots up to `length`: of a prompt that comes in chunks, once. */
+  reserve(length: number): void {
+    this.#numbers.grow(length);
+  }
+
   /** Importance of sequence b's tokens by slot, of one group of layers. A view: it changes with the next run. */
   of(group: number, b: number): Float32Array {
     return this.#numbers.row(group, b);

@@ -6,13 +6,20 @@ import { createEncoder, type Encoder } from './encode/factor.ts';
 import { RefusedGraphError } from './errors.ts';
 import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
-import { checkBases, checkBits, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { checkBits } from './options/bits.ts';
+import { presetCache, presetGraph } from './options/preset.ts';
+import { checkBases, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
 import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
 import { checkTiers } from './tiering.ts';
 
 const CACHE_OPTIONS = [
+  'compression',
+  'counted',
+  'budget',
+  'preset',
+  'spend',
   'rank',
   'bits',
   'spread',
@@ -47,9 +54,14 @@ export async function packed<M extends PreTrainedModel>(
   idOrPath: string,
   options: PackedOptions & LoadOptions = {},
 ): Promise<M & PackedModel> {
-  const cacheOptions = pickOptions(options, CACHE_OPTIONS);
-  const { tiered = Boolean(cacheOptions.tiers), ...given } = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
-  const { mass = tiered || needsMass(cacheOptions.evict), moments: named, ...others } = given;
+  const cacheOptions = presetCache(pickOptions(options, CACHE_OPTIONS));
+  const given = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
+  const { tiered = Boolean(cacheOptions.tiers ?? cacheOptions.preset === 'paper') } = given;
+  const {
+    mass = tiered || needsMass(cacheOptions.evict),
+    moments: named,
+    ...others
+  } = { ...presetGraph(cacheOptions, options.device !== 'webgpu' && !tiered), ...given };
   const graphOptions = { ...others, mass, tiered };
   const loadOptions = dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]);
   const { codes = 'float32', basis = 'float32', queryMoments = false } = graphOptions;

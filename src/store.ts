@@ -1,6 +1,7 @@
 /** What a PackedCache holds: window, packed part, the tokens seen, and what waits to be packed. Knows nothing of transformers.js. */
 
 import { axisTableNumbers } from './cache/axis-tables.ts';
+import { type AllottedBytes, allot, columnsFor, type Prospect, roomFor } from './cache/budget.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import { layoutOf } from './cache/format.ts';
@@ -9,10 +10,10 @@ import { type NewSegment, PackedPart } from './cache/packed.ts';
 import { Pending } from './cache/pending.ts';
 import { SegmentBooks } from './cache/segments.ts';
 import { slotsAsNumbers } from './cache/slot-numbers.ts';
-import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
+import { factoredTogether, type OpenSpan, type Outputs, outputRows, positionsOf, slotsOf } from './cache/spans.ts';
 import { withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
-import { DenseWindow, type Rows } from './cache/window.ts';
+import { DenseWindow, type Rows, roundUp } from './cache/window.ts';
 import { compact, meanWeightedLost } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
@@ -20,7 +21,9 @@ import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
 import { joined } from './joined.ts';
-import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
+import { checkBits, columnsWanted } from './options/bits.ts';
+import { nameOf } from './options/target.ts';
+import { checkBases, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
@@ -40,6 +43,8 @@ interface Call {
   readonly at: number;
   readonly numTokens: number;
   readonly hasImages: boolean;
+  /** [B][N]; 0 for padding. */
+  readonly mask: readonly (readonly number[])[];
   readonly before: Eviction | undefined;
   readonly tieringBefore: Tiering | undefined;
 }
@@ -59,6 +64,7 @@ export class CacheStore {
   #eviction: Eviction | undefined;
   #tiering: Tiering | undefined;
   #call: Call | undefined;
+  #allotted: AllottedBytes | undefined;
 
   /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell, or bits to be shared out that it does not read */
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
@@ -183,11 +189,18 @@ export class CacheStore {
       at,
       numTokens,
       hasImages: spans.some((row) => row.length),
+      mask,
       before: this.#eviction?.copy(),
       tieringBefore: numTokens > 1 ? this.#tiering?.copy() : undefined, // a single token is seen whole or not at all
     };
     this.#settleTiers();
     if (numTokens > 1) this.#eviction?.beginPrompt();
+    // Where bytes are counted out, no chunk takes more room than the prompt.
+    if (this.options.target) {
+      this.#tokens.reserve(numTokens);
+      this.#eviction?.reserve(at + numTokens);
+      this.#tiering?.reserve(at + numTokens);
+    }
     spans.forEach((row, sequence) => {
       if (!row.length) return;
       const sinkEnd = this.#firstSlot(sequence, mask[sequence] ?? []) + this.options.sink;
@@ -303,12 +316,16 @@ export class CacheStore {
     const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
     const format = { ...this.graph, bits: columnsWanted(this.options).bits };
     const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
+    const [target, prospect] = [this.options.target, this.options.target && this.#prospect()];
+    const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
+    const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
+    const { seed } = this.options;
     for (const group of groups) {
       const spans = [...group.images, ...group.text];
       const { sequence } = spans[0] as OpenSpan;
       const rows = spans.map((span) => window.rowsAt(span.sequence, new Set(slotsOf(span))));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
-      const segment = await compact(spans, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      const segment = await compact(spans, rows, window, this.graph.shape, { rank, seed }, await this.#encoder(), this.#metrics, held);
       segments.push(segment);
       // The next image begins with the basis this one leaves.
       if (held) lost.push(...packed.add([segment]));
@@ -316,8 +333,13 @@ export class CacheStore {
     }
     this.#pending.strike(due, text.left);
     const { numImages, longest } = this.#pending;
-    if (!growth) lost.push(...packed.add(segments, numImages, longest, due.length > 0));
-    window.remove(gone, longest);
+    if (decides) {
+      this.#allotted = allot(decides.target, this.graph, decides.room, segments, this.#metrics);
+      packed.allot(this.#allotted.layers);
+    }
+    const numComing = prospect ? prospect.segments.length - segments.length : numImages;
+    if (!growth) lost.push(...packed.add(segments, numComing, longest, due.length > 0));
+    window.remove(gone, longest, prospect?.windowRows);
     groups.forEach(({ images, text }, i) => {
       this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
@@ -335,8 +357,64 @@ export class CacheStore {
     return due.length;
   }
 
-  /** The call that `begin` began is over: tokens are evicted if it is time. */
+  /** The most columns a layer has of each side: as allotted, or as asked for. */
+  #mostColumns(): Ranks {
+    const layers = this.#allotted?.layers;
+    if (!layers) return this.options.rank;
+    return { keys: Math.max(...layers.map(({ keys }) => keys.rank)), values: Math.max(...layers.map(({ values }) => values.rank)) };
+  }
+
+  /** The cache as it will be once the call's prompt is read. */
+  #prospect(): Prospect {
+    const [window, call] = [this.#window, this.#call];
+    assert(window && call, 'a prospect before begin');
+    const numSlots = call.at + call.numTokens;
+    const packing = this.#pending.dueImages(numSlots);
+    const groups = factoredTogether(packing, this.options.basisPer);
+    const rows = window.lengths.map((length, b) => {
+      const unread = call.mask[b]?.slice(this.numSlots - call.at).filter((visible) => visible).length ?? 0;
+      return length + unread - packing.reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
+    });
+    const { tiers } = this.options;
+    return {
+      batch: this.batch,
+      numSlots,
+      windowRows: roundUp(Math.max(...rows)),
+      segments: groups.map((group) => ({
+        sequence: group[0]?.sequence ?? 0,
+        slots: group.flatMap(slotsOf),
+        positions: group.flatMap((span) => positionsOf(span, positionAxes(this.graph))),
+      })),
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokensBut(packing) : 0,
+      tokenCapacity: this.#tokens?.capacity ?? 0,
+      watched: this.extents().watched ?? [],
+      ...(this.graph.tiered && { tierOrders: tiers && tiers.share < 1 ? this.graph.shape.layers.length : 1 }),
+    };
+  }
+
+  /** @throws {AttentionPackError} if the images of the call under way took the cache beyond its budget */
+  #checkBudget(): void {
+    const { target } = this.options;
+    if (!target || !('bytes' in target) || !this.#call?.hasImages) return;
+    const { total } = this.footprint();
+    if (total <= target.bytes) return;
+    throw new AttentionPackError(
+      `${nameOf(target)} is exceeded by ${total - target.bytes} bytes: ${this.packedSpans} images and text take ${total}; further images are held as the first ones were, so give all at once, or a larger budget`,
+    );
+  }
+
+  /** What was decided of the bytes, once something was packed for which that was to be decided. */
+  get allotted(): AllottedBytes | undefined {
+    return this.#packed?.numSegments ? this.#allotted : undefined;
+  }
+
+  /**
+   * The call that `begin` began is over: tokens are evicted if it is time.
+   *
+   * @throws {AttentionPackError} if its images do not fit into the budget
+   */
   endRun(): void {
+    this.#checkBudget();
     const [rule, call] = [this.#eviction?.rule, this.#call];
     this.#call = undefined;
     if (!rule || !call) return;
@@ -500,5 +578,6 @@ export class CacheStore {
     this.#eviction = undefined;
     this.#tiering = undefined;
     this.#call = undefined;
+    this.#allotted = undefined;
   }
 }

@@ -42,6 +42,11 @@ export class Tiering {
     return this.#importance.bytes;
   }
 
+  /** Makes room for slots up to `length`: of a prompt that comes in chunks, once. */
+  reserve(length: number): void {
+    this.#importance.reserve(length);
+  }
+
   /** How many of a run's newest tokens count. */
   numQueries(numNew: number): number {
     return Math.min(numNew, PROMPT_QUERIES);

@@ -47,7 +47,7 @@ export interface Footprint {
 
 const INDEX_BYTES = 8;
 /** Three counts of eight bytes, for codes or bases that are *mixed*. */
-const WIDTHS_BYTES = 24;
+export const WIDTHS_BYTES = 24;
 const AXIS_INDEX_BYTES = 4;
 const TOKEN_BYTES = 5;
 const PENDING_POSITION_BYTES = 4;

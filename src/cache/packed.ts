@@ -1,4 +1,5 @@
 /** The packed part: codes and bases of all segments, in the layout the graph reads. */
+import { firstColumns } from '../encode/columns.ts';
 import type { Factors } from '../encode/factor.ts';
 import { assert } from '../errors.ts';
 import type { Ranks } from '../options.ts';
@@ -56,6 +57,7 @@ export class PackedPart {
   #axisTables: AxisTables | undefined;
   /** Present where the graph reads tiers. */
   readonly tiers: Tiers | undefined;
+  #allotted: readonly { readonly keys: SideLayout; readonly values: SideLayout }[] | undefined;
 
   /**
    * @param axes A: numbers in a token's position. Default 1.
@@ -138,6 +140,12 @@ export class PackedPart {
     );
   }
 
+  /** Decides how every layer and side is held, before anything is. Segments then bring at least as many columns, and lose those beyond. */
+  allot(layouts: readonly { readonly keys: SideLayout; readonly values: SideLayout }[]): void {
+    assert(!this.#numSegments, 'columns allotted behind segments');
+    this.#allotted = layouts;
+  }
+
   /**
    * Takes in segments, all of one prompt at once so that the buffers are laid out once. `numComing` more are known to follow: a single
    * sequence's buffers get room for exactly those, so that an album packed image by image is never held twice. Where bits are shared out among columns, the
@@ -159,11 +167,14 @@ export class PackedPart {
       return { segment: (counts[sequence] ?? 0) - 1, start };
     });
     const numSegments = Math.max(...counts);
-    const growth = numComing > 0 ? numSegments + numComing : hasSpare ? Math.ceil(this.#capacity * 1.5) : 0;
+    // Where bytes are counted out, nothing is held that nobody announced.
+    const growth = numComing > 0 || this.#allotted ? numSegments + numComing : hasSpare ? Math.ceil(this.#capacity * 1.5) : 0;
     const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map(({ slots }, s) => (places[s]?.start ?? 0) + slots.length));
     this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, layout) => {
+      const allotted = this.#allotted?.[l]?.[side];
+      if (allotted) return { rank: allotted.rank, split: allotted.split };
       const factors = segments.flatMap((segment) => segment.layers[l]?.[side] ?? []);
       if (this.#wanted && isMixed(this.#format)) return layout.split ? layout : this.#share(l, side, factors, this.#wanted, longestComing);
       return { rank: Math.max(layout.rank, ...factors.map(({ rank }) => rank)) };
@@ -176,7 +187,8 @@ export class PackedPart {
       const ofLayers = this.#layers.map((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
-        const write = (side: PackedSide, of: Factors): number => writeSide(side, this.#format, this.#dims(l), of, at, firstRow);
+        const write = (side: PackedSide, of: Factors): number =>
+          writeSide(side, this.#format, this.#dims(l), this.#allotted ? firstColumns(of, side.rank) : of, at, firstRow);
         return { keys: write(layer.keys, this.#byAxis(factors.keys)), values: write(layer.values, factors.values) };
       });
       return meanLost(ofLayers);

@@ -10,6 +10,7 @@ import {
   type Outputs,
   openSpan,
   partOf,
+  slotsOf,
   tokensKept,
   tokensLacking,
   withoutEvicted,
@@ -96,6 +97,11 @@ export class Pending {
   /** Tokens whose keys before rotary embedding are kept. */
   get tokens(): number {
     return tokensKept([...this.#images, ...this.#text]);
+  }
+
+  /** Tokens whose keys before rotary embedding will be kept once `packed` are packed and all images were read. */
+  tokensBut(packed: readonly OpenSpan[]): number {
+    return this.#images.filter((span) => !packed.includes(span)).reduce((sum, span) => sum + slotsOf(span).length, 0);
   }
 
   get bytes(): number {

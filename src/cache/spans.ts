@@ -29,6 +29,11 @@ export function slotsOf({ start, end, slots }: OpenSpan): readonly number[] {
   return slots ?? Array.from({ length: end - start }, (_, t) => start + t);
 }
 
+/** Positions of an image's tokens, A numbers each: as they are, once the image was read. */
+export function positionsOf(span: OpenSpan, axes: number): number[] {
+  return span.positions.length ? [...span.positions] : new Array<number>(slotsOf(span).length * axes).fill(0);
+}
+
 /** Spans without the tokens at slots `gone[b]` of their sequence. What is left of an image still waits to be packed; one that lost all is forgotten. */
 export function withoutEvicted(shape: ModelShape, spans: readonly OpenSpan[], gone: readonly ReadonlySet<number>[]): OpenSpan[] {
   return spans.flatMap((span) => partOf(shape, span, (slot) => !gone[span.sequence]?.has(slot)) ?? []);

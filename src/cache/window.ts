@@ -128,13 +128,18 @@ export class DenseWindow {
     return out;
   }
 
-  /** Removes rows of each sequence and gives back the memory they and any slack took, except for `numComing` rows that will soon be needed. */
-  remove(rows: readonly (readonly number[])[], numComing = 0): void {
+  /**
+   * Removes rows of each sequence and gives back the memory they and any slack took, except for `numComing` rows that will soon be needed.
+   *
+   * @param most rows that will be needed for certain: there is room for them at once, and for no more. Default: not known.
+   */
+  remove(rows: readonly (readonly number[])[], numComing = 0, most = 0): void {
     const keep = rows.map((gone, b) => {
       const drop = new Set(gone);
       return Array.from({ length: this.lengths[b] ?? 0 }, (_, s) => s).filter((s) => !drop.has(s));
     });
-    this.#relayout(keep, Math.min(this.#capacity, roundUp(Math.max(0, ...keep.map((row) => row.length)) + numComing)));
+    const capacity = Math.min(this.#capacity, roundUp(Math.max(0, ...keep.map((row) => row.length)) + numComing));
+    this.#relayout(keep, Math.max(capacity, roundUp(most)));
   }
 
   /** Bytes of all buffers as allocated. */

@@ -1,12 +1,24 @@
 /** Arguments several commands share, and their checks. */
 import type { ArgsDef } from 'citty';
+import { SPENDS } from '../cache/prices.ts';
 import { AttentionPackError } from '../errors.ts';
+import { PRESETS } from '../options/preset.ts';
+import { COUNTED } from '../options/target.ts';
 import { BASES, BASIS_PER, COMPACT_AT, oneOf, type PackedOptions, SPREADS, TEXTS } from '../options.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
 import { TIERS_OF } from '../tier-options.ts';
 
 /** How to pack; the same words as the options of the library. */
 export const packingArgs = {
+  compression: {
+    type: 'string',
+    description:
+      'times smaller than a dense float16 cache, everything counted; bits and columns are shared out for it (instead of rank and bits)',
+  },
+  counted: { type: 'string', description: `what --compression is of: ${COUNTED.join(' or ')} (default: all)` },
+  budget: { type: 'string', description: "the same as bytes, such as 2MB or 1.5GiB, when the prompt's images are packed" },
+  preset: { type: 'string', description: `${PRESETS.join(' or ')}: bytes shared out at a safe ratio, or the paper's ranks` },
+  spend: { type: 'string', description: `what bytes are shared out for: ${SPENDS.join(', ')} (default: output)` },
   rank: {
     type: 'string',
     description: 'columns of the codes: one number, or keys,values (default: 64, or the width where that is smaller)',
@@ -71,8 +83,14 @@ export function packingOptions(args: Readonly<Record<string, unknown>>): PackedO
     'tolerance',
     'chunk',
   ].map(text);
+  const [compression, counted, budget, preset, spend] = ['compression', 'counted', 'budget', 'preset', 'spend'].map(text);
   return {
     ...tierOptions(text),
+    ...(compression === undefined ? {} : { compression: numberOf('--compression', compression) }),
+    ...(counted === undefined ? {} : { counted: oneOf('--counted', counted, COUNTED) }),
+    ...(budget === undefined ? {} : { budget }),
+    ...(preset === undefined ? {} : { preset: oneOf('--preset', preset, PRESETS) }),
+    ...(spend === undefined ? {} : { spend: oneOf('--spend', spend, SPENDS) }),
     ...(rank === undefined ? {} : { rank: parseRank('--rank', rank) }),
     ...(rotary === undefined ? {} : { rotary: oneOf('--rotary', rotary, ROTARY_MODES) }),
     ...(codes === undefined ? {} : { codes: oneOf('--codes', codes, CODE_TYPES) }),
@@ -118,6 +136,12 @@ function parseRank(name: string, text: string): number | { keys: number; values:
 /** @throws {AttentionPackError} unless the text is a number from 0 to below 1 */
 export function share(name: string, text: string): number {
   if (!/^0?\.\d+$|^0$/.test(text)) throw new AttentionPackError(`${name} takes a share from 0 to below 1; got '${text}'`);
+  return Number(text);
+}
+
+/** @throws {AttentionPackError} unless the text is a number */
+export function numberOf(name: string, text: string): number {
+  if (!/^\d+(\.\d+)?$/.test(text)) throw new AttentionPackError(`${name} takes a number; got '${text}'`);
   return Number(text);
 }
 

@@ -1,5 +1,8 @@
 /** Cache settings as `--cache` names them: ways to hold a context that are measured side by side. */
+import { SPENDS } from '../cache/prices.ts';
 import { AttentionPackError } from '../errors.ts';
+import { PRESETS } from '../options/preset.ts';
+import { bytesOf, COUNTED } from '../options/target.ts';
 import {
   BASES,
   BASIS_PER,
@@ -39,7 +42,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; tiers and tier-rank, with tier-of, tier-every; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8, packed:auto is packed:preset=auto; further options: compression, counted, budget, spend, rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; tiers and tier-rank, with tier-of, tier-every; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -113,6 +116,11 @@ function quantised(text: string, name: 'int8' | 'int4', given: Given): CacheSett
 
 /** How each option of `packed` is read; the words of the command line. */
 const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => PackedOptions>> = {
+  preset: (value, where) => ({ preset: oneOf(where, value, PRESETS) }),
+  compression: (value, where) => ({ compression: times(value, where) }),
+  counted: (value, where) => ({ counted: oneOf(where, value, COUNTED) }),
+  budget: (value) => ({ budget: bytesOf(value) }),
+  spend: (value, where) => ({ spend: oneOf(where, value, SPENDS) }),
   rank: (value, where) => ({ rank: ranks(value, where) }),
   rotary: (value, where) => ({ rotary: oneOf(where, value, ROTARY_MODES) }),
   codes: (value, where) => ({ codes: oneOf(where, value, CODE_TYPES) }),
@@ -201,7 +209,7 @@ function evictOf(text: string, name: string, values: ReadonlyMap<string, string>
 function valuesOf(text: string, name: string, given: Given, words: readonly string[], short: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const [key, value] of given) {
-    const [option, said] = value === undefined ? [short, key] : [key, value];
+    const [option, said] = value === undefined ? [PRESETS.some((preset) => preset === key) ? 'preset' : short, key] : [key, value];
     if (!words.includes(option)) throw new AttentionPackError(`'${text}': ${name} has no option '${option}'; it has ${words.join(', ')}`);
     if (values.has(option)) throw new AttentionPackError(`'${text}': ${option} is given twice`);
     values.set(option, said);
@@ -240,6 +248,11 @@ function shareBelowOne(text: string, where: string): number {
 
 function shareOrOne(text: string, where: string): number {
   if (!/^(0\.\d*[1-9]|1)$/.test(text)) throw new AttentionPackError(`${where} takes a share such as 0.25, at most 1; got '${text}'`);
+  return Number(text);
+}
+
+function times(text: string, where: string): number {
+  if (!/^[1-9]\d*(\.\d*[1-9])?$/.test(text)) throw new AttentionPackError(`${where} takes a number >= 1 such as 8; got '${text}'`);
   return Number(text);
 }
 

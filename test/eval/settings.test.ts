@@ -92,7 +92,7 @@ test('ranks of keys and of values may differ', () => {
 test.each([
   ['packd:8', "'packd:8' is not a cache setting; use dense, dense-fp32, dense-fp16, half-resolution, int8, int4, packed, evict"],
   ['', "'' is not a cache setting"],
-  ['packed:size=8', "packed has no option 'size'; it has rank, rotary"],
+  ['packed:size=8', "packed has no option 'size'; it has preset, compression"],
   ['packed:8,rank=4', 'rank is given twice'],
   ['packed:0', "packed:rank takes a whole number >= 1; got '0'"],
   ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
