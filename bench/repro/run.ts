@@ -5,7 +5,7 @@ import { type Machine, readMachine } from '../machine.ts';
 import { Kept } from './kept.ts';
 import type { Asked, Part, PartName, Running, Subject } from './part.ts';
 import { fileOf, finished, keptFolder, save } from './results.ts';
-import type { Sizes } from './sizes.ts';
+import { FULL, type Sizes } from './sizes.ts';
 import { subjectOf } from './subject.ts';
 import { duration, RunTime } from './time.ts';
 
@@ -44,7 +44,8 @@ interface Job {
 export async function reproduce(options: ReproduceOptions): Promise<void> {
   const { sizes, places, threads, signal, onProgress, onOutcome } = options;
   const jobs = await jobsOf(options);
-  const time = new RunTime(jobs.map(({ part }) => part.minutes));
+  const minutesOf = ({ minutes }: Part<unknown>): number => (minutes * sizes.quality) / FULL.quality;
+  const time = new RunTime(jobs.map(({ part }) => minutesOf(part)));
   let machine: Machine | undefined;
   for (const [i, { subject, part, asked }] of jobs.entries()) {
     signal.throwIfAborted();
@@ -58,7 +59,7 @@ export async function reproduce(options: ReproduceOptions): Promise<void> {
       kept: new Kept(kept),
       signal,
       onProgress: (share, text) => {
-        const left = duration(time.secondsLeft(part.minutes, share));
+        const left = duration(time.secondsLeft(minutesOf(part), share));
         onProgress(`${subject.name} ${part.name}, ${i + 1} of ${jobs.length}: ${Math.floor(100 * share)} %, ${text}; about ${left} left`);
       },
     };
@@ -71,7 +72,7 @@ export async function reproduce(options: ReproduceOptions): Promise<void> {
       onOutcome({ model: subject.name, part: part.name, skipped: firstLine(cause) });
       continue;
     } finally {
-      time.finish(part.minutes);
+      time.finish(minutesOf(part));
     }
     const seconds = Math.round((performance.now() - start) / 1000);
     const date = new Date().toISOString();

@@ -51,11 +51,11 @@ export interface RankSetting {
 /** With a basis for each image, whose W·rank dominates the bytes, and with one for all. */
 const RANKS = { image: [1, 2, 4, 8, 16, 32, 64], context: [4, 8, 16, 32, 64, 128] } as const;
 
-/** A rank above the model's width is none; images of few tokens keep what they have. */
+/** No rank above the model's width; a basis for each image only pays well below it, and has no more columns than an image has tokens. */
 export function rankSettings({ width }: Subject): RankSetting[] {
   return (['image', 'context'] as const).flatMap((basisPer) =>
     RANKS[basisPer]
-      .filter((rank) => rank <= width)
+      .filter((rank) => rank <= (basisPer === 'image' ? Math.max(1, width / 8) : width))
       .map((rank) => ({ basisPer, rank, setting: `packed:rank=${rank},basis-per=${basisPer},${FLOAT16}` })),
   );
 }
