@@ -2,16 +2,19 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
-import { jsonArg, wholeNumber } from '../src/cli/args.ts';
+import { jsonArg, share, wholeNumber } from '../src/cli/args.ts';
 import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 import { guarded, Progress, printJson } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';
+import { ALLOCATION_SETTINGS, allocationSuite } from './allocation.ts';
+import { timeAllocation } from './allocation-time.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
 import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
 import { benchRotary, printRotary, ROTARY_SHAPES, type RotaryRow } from './rotary.ts';
+import { benchTiers, printTiers, TIER_CODES, TIER_SHAPES, type TierRow } from './tiers.ts';
 
 const NAMES = OPPONENTS.map(({ name }) => name);
 
@@ -84,6 +87,37 @@ const loyalty = defineCommand({
     ),
 });
 
+const allocation = defineCommand({
+  meta: { name: 'allocation', description: "bytes shared out by the allocator, evenly, and by ONNX Runtime's quantised caches" },
+  args: {
+    model: { type: 'string', default: 'pack-mha', description: 'pack-mha or pack-gqa' },
+    time: { type: 'boolean', description: "only how long the allocator takes at LLaVA-1.5-7B's shapes" },
+    cache: { type: 'string', default: ALLOCATION_SETTINGS, description: "cache settings, as 'attentionpack eval' takes them" },
+    tasks: { type: 'string', description: 'drawn tasks, or embedded: the evaluation set of pack-mha (default: that, or name,ocr,five)' },
+    contexts: { type: 'string', default: '40', description: 'only the first contexts of each task' },
+    moments: { type: 'string', description: 'file of query moments; see attentionpack calibrate' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      if (args.time) {
+        const times = [64, 128].map((rank) => timeAllocation(rank));
+        for (const { rank, ms } of times) console.log(`rank ${rank}: ${ms.map((each) => each.toFixed(0)).join(', ')} ms`);
+        if (args.json) printJson({ times });
+        return;
+      }
+      const model = oneOf('--model', args.model, ['pack-mha', 'pack-gqa']);
+      await allocationSuite({
+        model,
+        cache: args.cache,
+        tasks: args.tasks ?? (model === 'pack-mha' ? 'embedded' : 'name,ocr,five'),
+        contexts: wholeNumber('--contexts', args.contexts),
+        moments: args.moments,
+        json: args.json ?? false,
+      });
+    }),
+});
+
 const rotary = defineCommand({
   meta: { name: 'rotary', description: 'attention on packed images in each rotary mode, where keys turn by time, height and width' },
   args: {
@@ -123,9 +157,54 @@ const rotary = defineCommand({
     }),
 });
 
+const tiers = defineCommand({
+  meta: { name: 'tiers', description: 'attention on packed images with tiers and without' },
+  args: {
+    shape: { type: 'string', default: 'mha', description: `one of ${Object.keys(TIER_SHAPES).join(', ')}, or more` },
+    rotary: { type: 'string', default: 'post-rope,rotate-late', description: 'post-rope, rotate-late or both' },
+    codes: { type: 'string', default: 'float32', description: `element type of codes: ${TIER_CODES.join(', ')}` },
+    context: { type: 'string', default: '1x2048,1x8192,15x576', description: 'images x tokens' },
+    rank: { type: 'string', default: '64', description: 'columns of the codes' },
+    'tier-rank': { type: 'string', default: '16', description: 'columns that the second tier is read by' },
+    share: { type: 'string', default: '0.25', description: 'share of tokens in the first tier' },
+    every: { type: 'string', default: '8', description: 'steps after which tokens are dealt anew' },
+    layers: { type: 'string', default: '8', description: 'layers of the decoder' },
+    steps: { type: 'string', default: '17', description: 'timed steps in each form' },
+    results: { type: 'string', description: 'file the rows and the machine are written to' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const shapes = args.shape
+        .split(',')
+        .map((shape) => oneOf('--shape', shape, Object.keys(TIER_SHAPES) as (keyof typeof TIER_SHAPES)[]));
+      const modes = args.rotary.split(',').map((mode) => oneOf('--rotary', mode, ['post-rope', 'rotate-late'] as const));
+      const [rank, lead, every, layers, steps] = (['rank', 'tier-rank', 'every', 'layers', 'steps'] as const).map((name) =>
+        wholeNumber(`--${name}`, args[name]),
+      ) as [number, number, number, number, number];
+      const common = {
+        codes: oneOf('--codes', args.codes, TIER_CODES),
+        rank,
+        lead,
+        share: share('--share', args.share),
+        every,
+        layers,
+        steps,
+      };
+      const machine = await readMachine(1);
+      const rows: TierRow[] = [];
+      for (const shape of shapes)
+        for (const rotary of modes)
+          for (const context of args.context.split(',')) rows.push(...(await benchTiers({ shape, rotary, context, ...common })));
+      printTiers(rows);
+      if (args.results) writeFileSync(args.results, `${JSON.stringify({ machine, layers, rows }, null, 1)}\n`);
+      if (args.json) printJson({ machine, layers, rows });
+    }),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, loyalty, rotary },
+    subCommands: { decode, loyalty, allocation, rotary, tiers },
   }),
 );

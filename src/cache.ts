@@ -1,11 +1,13 @@
 /** PackedCache: what users hold and pass as `past_key_values`. */
 import { DynamicCache, Tensor } from '@huggingface/transformers';
+import { type AllocationReport, notesOf, tellAllocation } from './cache/allocation.ts';
 import { axisBytes, type Footprint } from './cache/footprint.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { MOST_NEW } from './contract.ts';
 import { CACHE_HANDLE, checkIdle, registerStore, releaseStore } from './decode.ts';
 import type { Split } from './encode/column-bits.ts';
 import { AttentionPackError } from './errors.ts';
+import { presetCache } from './options/preset.ts';
 import {
   type Bases,
   type CacheOptions,
@@ -17,6 +19,7 @@ import {
 import { denseTokenBytes, type RotaryMode } from './shape.ts';
 import { type PackedModel, STATE } from './state.ts';
 import { CacheStore } from './store.ts';
+import type { TierReport } from './tiering.ts';
 
 /** What a cache holds and what a dense one would. */
 export interface CacheReport {
@@ -26,12 +29,18 @@ export interface CacheReport {
   /** Images that are packed, and their tokens, over all sequences. */
   readonly packedImages: number;
   readonly packedTokens: number;
+  /** Tokens of text that are packed, over all sequences. */
+  readonly packedTextTokens: number;
   /** Tokens that were evicted and can be attended to no more, over all sequences, and how many of them were an image's. */
   readonly evictedTokens: number;
   readonly evictedImageTokens: number;
   readonly ranks: { readonly keys: number; readonly values: number };
   /** Of each layer, how many columns have 8, 4 and 2 bits, where codes or bases are *mixed* and images are packed. Ranks are then the most columns a layer has. */
   readonly columnBits?: readonly { readonly keys: Split; readonly values: Split }[];
+  /** Of `compression`, `budget` and *auto*, once images are packed: how many bytes went where, and why. */
+  readonly allocation?: AllocationReport;
+  /** What options came to mean here that their prose does not say; empty if nothing. */
+  readonly notes: readonly string[];
   readonly rotary: RotaryMode;
   /**
    * In `m-rope`: runs of up to this many new tokens score packed keys axis by axis; those of more rebuild and turn them, which is cheaper then, and as
@@ -44,14 +53,16 @@ export interface CacheReport {
   readonly denseFp16Bytes: number;
   /** Dense fp16 bytes over all bytes held. */
   readonly compression: number;
-  /** The same for the packed image tokens alone, evicted ones left out: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
+  /** The same for the packed tokens alone, of images and, where it is packed, of text, evicted ones left out: their dense fp16 bytes over codes, bases and their indices. 0 while nothing is packed. */
   readonly visualCompression: number;
-  /** Share of energy that packing left out, mean over layers and images. */
+  /** Share of energy that packing left out, mean over layers and what was packed together: images, and blocks of text. */
   readonly lostEnergy: LostEnergy;
   /** What bases of keys are best at; see {@link CacheOptions.bases}. */
   readonly bases: Bases;
   /** Share of the keys' energy that packing left out, each direction weighed by how much queries ask for it, mean over layers and images; of *weighted* bases only. */
   readonly weightedLostEnergy?: number;
+  /** Who is read by all columns, where tokens are in tiers. */
+  readonly tiers?: TierReport;
   /** Milliseconds spent packing. */
   readonly compactMs: number;
 }
@@ -76,7 +87,7 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   constructor(model: PackedModel, options: CacheOptions = {}) {
     super();
     const { graph, defaults, encoder } = model[STATE];
-    const resolved: ResolvedCacheOptions = resolveCacheOptions(options, graph.shape, defaults);
+    const resolved: ResolvedCacheOptions = resolveCacheOptions(presetCache(options), graph.shape, defaults);
     this.#store = new CacheStore(graph, resolved, encoder.get);
     this.#handle = registerStore(this.#store);
     this[CACHE_HANDLE] = new Tensor('int64', BigInt64Array.of(BigInt(this.#handle)), [1]);
@@ -120,6 +131,8 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
     const { sides, batch, segments, segmentTokens, positionAxes = 1 } = extents;
     const splits = sides.flatMap(({ keys, values }) => (keys.split && values.split ? [{ keys: keys.split, values: values.split }] : []));
     const evicted = store.numEvicted();
+    const numPacked = store.packedTokens + store.packedText;
+    const tiers = store.tierReport();
     const packedBytes =
       bytes.codes + bytes.bases + bytes.steps + 8 * (1 + positionAxes) * batch * segments * segmentTokens + axisBytes(extents);
     return {
@@ -127,21 +140,25 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
       sequences: store.batch,
       packedImages: store.packedSpans,
       packedTokens: store.packedTokens,
+      packedTextTokens: store.packedText,
       evictedTokens: evicted.tokens,
       evictedImageTokens: evicted.imageTokens,
-      ranks: store.packedSpans
+      ranks: numPacked
         ? { keys: Math.max(...sides.map(({ keys }) => keys.rank)), values: Math.max(...sides.map(({ values }) => values.rank)) }
         : options.rank,
       ...(splits.length === sides.length && { columnBits: splits }),
+      ...(options.target && store.allotted && { allocation: tellAllocation(options.target, store.allotted, graph.shape, bytes.total) }),
+      notes: notesOf(options.preset, graph.shape),
       rotary: graph.rotary,
       ...(graph.rotary === 'm-rope' && { byAxes: store.batch ? Number(store.feeds()[MOST_NEW]?.data[0]) : 0 }),
       bytes,
       denseFp16Bytes,
       compression: bytes.total ? denseFp16Bytes / bytes.total : 0,
-      visualCompression: store.packedSpans ? (perToken * store.packedTokens) / packedBytes : 0,
+      visualCompression: numPacked ? (perToken * numPacked) / packedBytes : 0,
       lostEnergy: store.lostEnergy,
       bases: options.bases ?? 'plain',
       ...(store.weightedLostEnergy !== undefined && { weightedLostEnergy: store.weightedLostEnergy }),
+      ...(tiers && { tiers }),
       compactMs: store.compactMs,
     };
   }
@@ -149,8 +166,8 @@ export class PackedCache extends (DynamicCache as unknown as new () => object) i
   /**
    * Forgets all tokens from the `length`-th on, so that another question can be asked about the same images. Named as transformers names it.
    *
-   * @param length tokens to keep; default: up to and with the last image that is packed or lost tokens
-   * @throws {AttentionPackError} if that would cut into a packed image, or a call is using the cache
+   * @param length tokens to keep; default: up to and with the last image that is packed or lost tokens. Text may be cut anywhere, packed or not.
+   * @throws {AttentionPackError} if that would cut into a packed image, or between images that share a basis, or a call is using the cache
    */
   crop(length: number = this.#store.packedEnd): void {
     checkIdle(this.#handle);

@@ -1,4 +1,4 @@
-/** A dense span -> packed segment: the rows of its tokens leave the window and are factored, layer by layer, keys and values apart. */
+/** A dense span -> packed segment: the rows of its tokens, an image's or text, leave the window and are factored, layer by layer, keys and values apart. */
 import type { NewSegment } from './cache/packed.ts';
 import { type OpenSpan, slotsOf } from './cache/spans.ts';
 import type { DenseWindow, WindowArray } from './cache/window.ts';
@@ -7,7 +7,7 @@ import { fromFloat16 } from './encode/quantise.ts';
 import type { Metric } from './encode/weighted.ts';
 import { assert } from './errors.ts';
 import { joined } from './joined.ts';
-import type { Ranks, ResolvedCacheOptions } from './options.ts';
+import type { Ranks } from './options.ts';
 import type { ModelShape } from './shape.ts';
 
 /** A basis that grows. */
@@ -32,7 +32,7 @@ export async function compact(
   rows: readonly (readonly number[])[],
   window: DenseWindow,
   { layers: layerShapes }: ModelShape,
-  { rank, seed }: ResolvedCacheOptions,
+  { rank, seed }: { readonly rank: Ranks; readonly seed: number },
   encoder: Encoder,
   metrics?: readonly Metric[],
   growth?: HeldBasis,
@@ -40,7 +40,7 @@ export async function compact(
   const sequence = spans[0]?.sequence ?? 0;
   const slots = spans.flatMap(slotsOf);
   const allRows = rows.flat();
-  assert(allRows.length === slots.length, `${slots.length} image tokens have ${allRows.length} rows in the window`);
+  assert(allRows.length === slots.length, `${slots.length} tokens have ${allRows.length} rows in the window`);
   const layers: { keys: Factors; values: Factors }[] = [];
   // One array serves all layers: megabytes a layer of a wide model would otherwise wait for the garbage collector.
   let scratch: WindowArray | undefined;
@@ -67,4 +67,10 @@ export async function compact(
 
 function toFloat32(rows: WindowArray): Float32Array {
   return rows instanceof Float32Array ? rows : fromFloat16(rows);
+}
+
+/** Mean over layers; undefined where keys were not weighed. */
+export function meanWeightedLost({ layers }: NewSegment): number | undefined {
+  const shares = layers.flatMap(({ keys }) => keys.weightedLostEnergy ?? []);
+  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
 }

@@ -31,6 +31,16 @@
  *
  * There the columns of `packed.i.key_basis` are in the order of `ModelShape.axisColumns`.
  *
+ * With tiers, on request, T1 of a segment's T tokens are read by all columns and the others by their first ones. Each layer has an order of its own:
+ *
+ * | input                          | shape               |                                                                     |
+ * |--------------------------------|---------------------|---------------------------------------------------------------------|
+ * | `packed.i.key_codes`           | [B, M, T1, rk]      | codes of the tokens of the first tier, and no others                |
+ * | `packed.i.key_lead`            | [B, M, T - T1, r2]  | leading columns of the codes of the others                          |
+ * | `packed.i.order`               | [B, M·T] int32      | whose codes these are: the first tiers of all segments, then the others; places in `packed.slots`, of B·M·T |
+ * | `packed.key_lead_rank`         | [1] int64           | r2, or more where a layer has fewer columns than that               |
+ * | `packed.i.value_..`            | likewise            |                                                                     |
+ *
  * | output                    | shape          |                                                                              |
  * |---------------------------|----------------|------------------------------------------------------------------------------|
  * | `present_new.i.key/.value`| [B, Hkv, N, D] | the new tokens' rows, in the window's element type, keys after rotary        |
@@ -39,8 +49,8 @@
  * | `present_mass.i`          | [B, C]         | attention each column of the scores got, float32; on request                 |
  * | `present_query_moment.i`  | [B, Hkv, D, D] | sum of q·qᵀ over the new tokens' queries after rotary, float32; on request    |
  *
- * C = M·T + S + N, packed tokens, window rows and new tokens in the order of their inputs; the mean over query heads, summed over the
- * `mass.queries` newest new tokens that are no padding.
+ * C = M·T + S + N, packed tokens, window rows and new tokens in the order of their inputs (with tiers, packed tokens in `packed.i.order`); the mean over query
+ * heads, summed over the `mass.queries` newest new tokens that are no padding.
  *
  * A past token is visible if its slot is >= 0, `attention_mask` is 1 there, and (in a layer with a local window) it is near enough. New
  * tokens see one another causally. Output names begin with `present` but not with `present.`: transformers.js hands those to the cache
@@ -71,6 +81,9 @@ export const stepsName = (layer: number, side: Side): string => `packed.${layer}
 export const codeWidthsName = (layer: number, side: Side): string => `packed.${layer}.${side}_code_widths`;
 export const basisWidthsName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis_widths`;
 export const basisName = (layer: number, side: Side): string => `packed.${layer}.${side}_basis`;
+export const leadName = (layer: number, side: Side): string => `packed.${layer}.${side}_lead`;
+export const leadRankName = (side: Side): string => `packed.${side}_lead_rank`;
+export const orderName = (layer: number): string => `packed.${layer}.order`;
 export const axisName = (axis: number): string => `packed.axis.${axis}`;
 export const newRowsName = (layer: number, side: Side): string => `present_new.${layer}.${side}`;
 export const rawKeysName = (layer: number): string => `present_raw.${layer}.key`;

@@ -5,7 +5,8 @@ import { type Outputs, outputRows } from './cache/spans.ts';
 import { massName, newRowsName } from './contract.ts';
 import { fromFloat16 } from './encode/quantise.ts';
 import { AttentionPackError } from './errors.ts';
-import { Importance } from './importance.ts';
+import { Importance, type RunMass } from './importance.ts';
+import { joined } from './joined.ts';
 import type { ResolvedEviction } from './options.ts';
 import { lowest, POLICIES, type Watch } from './policies/index.ts';
 import type { ModelShape } from './shape.ts';
@@ -14,7 +15,7 @@ import type { ModelShape } from './shape.ts';
 export interface WatchedRun {
   readonly outputs: Outputs;
   /** Slots of the past columns of the scores, by sequence: packed part, then window; -1: none. */
-  readonly columns: readonly (readonly number[])[];
+  readonly columns: readonly Int32Array[];
   /** First slot of the new tokens. */
   readonly at: number;
   /** [B][N]; 0 is padding. */
@@ -63,6 +64,17 @@ export class Eviction {
     return (this.#importance?.bytes ?? 0) + (this.#keyNorms?.bytes ?? 0);
   }
 
+  /** Makes room for slots up to `length`: of a prompt that comes in chunks, once. */
+  reserve(length: number): void {
+    this.#importance?.reserve(length);
+    this.#keyNorms?.grow(length);
+  }
+
+  /** Whether it says how many queries count. */
+  get goesByMass(): boolean {
+    return this.#watch.mass !== undefined;
+  }
+
   /** Before a prompt of several tokens: where only the newest vote, the votes of earlier prompts are void. */
   beginPrompt(): void {
     const { mass } = this.#watch;
@@ -79,17 +91,9 @@ export class Eviction {
     return Math.max(0, to - Math.max(from, numTokens - mass.queries));
   }
 
-  observe({ outputs, columns, at, mask, numQueries }: WatchedRun): void {
-    const numTokens = mask[0]?.length ?? 0;
-    const { layers } = this.#graph.shape;
-    this.#importance?.observe({
-      mass: layers.map(({ index }) => outputRows(outputs, massName(index)) as Float32Array),
-      columns: columns.map((slots, b) => [...slots, ...(mask[b] ?? []).map((visible, n) => (visible ? at + n : -1))]),
-      at,
-      numTokens,
-      numQueries: mask.map((row) => row.slice(numTokens - numQueries).reduce((sum, visible) => sum + (visible ? 1 : 0), 0)),
-    });
-    if (this.#keyNorms) keepKeyNorms(this.#keyNorms, this.#graph.shape, outputs, at, mask);
+  observe(run: WatchedRun): void {
+    this.#importance?.observe(runMass(this.#graph.shape, run));
+    if (this.#keyNorms) keepKeyNorms(this.#keyNorms, this.#graph.shape, run.outputs, run.at, run.mask);
   }
 
   /** Slots of those that go by `rule`, in slot order; none where few enough are held. */
@@ -120,6 +124,18 @@ export class Eviction {
     copy.#keyNorms = this.#keyNorms?.copy();
     return copy;
   }
+}
+
+/** What a run paid to each token. */
+export function runMass({ layers }: ModelShape, { outputs, columns, at, mask, numQueries }: WatchedRun): RunMass {
+  const numTokens = mask[0]?.length ?? 0;
+  return {
+    mass: layers.map(({ index }) => outputRows(outputs, massName(index)) as Float32Array),
+    columns: columns.map((slots, b) => joined([slots, Int32Array.from(mask[b] ?? [], (visible, n) => (visible ? at + n : -1))])),
+    at,
+    numTokens,
+    numQueries: mask.map((row) => row.slice(numTokens - numQueries).reduce((sum, visible) => sum + (visible ? 1 : 0), 0)),
+  };
 }
 
 function watchOf(rule: ResolvedEviction): Watch {

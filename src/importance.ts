@@ -17,7 +17,7 @@ export interface RunMass {
   /** By layer, [B, C]. */
   readonly mass: readonly Float32Array[];
   /** Slot of each column, by sequence; -1: none. */
-  readonly columns: readonly (readonly number[])[];
+  readonly columns: readonly ArrayLike<number>[];
   /** First slot of the run's new tokens. */
   readonly at: number;
   /** New tokens, padding included. */
@@ -50,6 +50,11 @@ export class Importance {
     return this.#numbers.capacity;
   }
 
+  /** Makes room for slots up to `length`: of a prompt that comes in chunks, once. */
+  reserve(length: number): void {
+    this.#numbers.grow(length);
+  }
+
   /** Importance of sequence b's tokens by slot, of one group of layers. A view: it changes with the next run. */
   of(group: number, b: number): Float32Array {
     return this.#numbers.row(group, b);
@@ -65,7 +70,11 @@ export class Importance {
       columns.forEach((slots, b) => {
         const counted = numQueries[b] ?? 0;
         if (!counted) return;
-        const got = meanOver(layers, mass, b * slots.length, slots.length);
+        const [layer] = layers;
+        const got =
+          layers.length === 1
+            ? (mass[layer as number] as Float32Array).subarray(b * slots.length, (b + 1) * slots.length)
+            : meanOver(layers, mass, b * slots.length, slots.length);
         const row = this.#numbers.row(g, b);
         for (let c = 0; c < slots.length; c++) {
           const slot = slots[c] as number;

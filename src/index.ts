@@ -23,6 +23,8 @@ export type {
   PackedOptions,
   Ranks,
   Spread,
+  Text,
+  TextOptions,
 } from './options.ts';
 export type { PolicyName } from './policies/index.ts';
 export { type Message, type MessagePart, type Prompt, prompt, type QuestionOptions, question } from './prompt.ts';
@@ -30,3 +32,5 @@ export { MOMENTS_FILE, type QueryMoments, writeMoments } from './query-moments.t
 export { type RewriteOptions, type RewriteReport, readShape, rewrite } from './rewrite.ts';
 export type { BasisType, CodeType, LayerShape, ModelShape, RotaryMode } from './shape.ts';
 export type { PackedModel } from './state.ts';
+export type { TierOptions, TiersOf } from './tier-options.ts';
+export type { TierReport } from './tiering.ts';

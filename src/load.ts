@@ -6,12 +6,20 @@ import { createEncoder, type Encoder } from './encode/factor.ts';
 import { RefusedGraphError } from './errors.ts';
 import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
-import { checkBases, checkBits, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { checkBits } from './options/bits.ts';
+import { presetCache, presetGraph } from './options/preset.ts';
+import { checkBases, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
 import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
+import { checkTiers } from './tiering.ts';
 
 const CACHE_OPTIONS = [
+  'compression',
+  'counted',
+  'budget',
+  'preset',
+  'spend',
   'rank',
   'bits',
   'spread',
@@ -23,9 +31,11 @@ const CACHE_OPTIONS = [
   'recent',
   'chunk',
   'seed',
+  'text',
   'evict',
+  'tiers',
 ] as const;
-const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass', 'queryMoments', 'moments'] as const;
+const GRAPH_OPTIONS = ['rotary', 'codes', 'basis', 'window', 'rawKeys', 'mass', 'tiered', 'queryMoments', 'moments'] as const;
 
 /**
  * Loads a model whose decoder attends to a packed cache. Use it like the model `from_pretrained` gives; `generate` packs the images of its
@@ -44,9 +54,15 @@ export async function packed<M extends PreTrainedModel>(
   idOrPath: string,
   options: PackedOptions & LoadOptions = {},
 ): Promise<M & PackedModel> {
-  const cacheOptions = pickOptions(options, CACHE_OPTIONS);
-  const { mass = needsMass(cacheOptions.evict), moments: named, ...others } = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
-  const graphOptions = { ...others, mass };
+  const cacheOptions = presetCache(pickOptions(options, CACHE_OPTIONS));
+  const given = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
+  const { tiered = Boolean(cacheOptions.tiers ?? cacheOptions.preset === 'paper') } = given;
+  const {
+    mass = tiered || needsMass(cacheOptions.evict),
+    moments: named,
+    ...others
+  } = { ...presetGraph(cacheOptions, options.device !== 'webgpu' && !tiered), ...given };
+  const graphOptions = { ...others, mass, tiered };
   const loadOptions = dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]);
   const { codes = 'float32', basis = 'float32', queryMoments = false } = graphOptions;
   const moments = momentsFile(idOrPath, named);
@@ -55,7 +71,7 @@ export async function packed<M extends PreTrainedModel>(
     if (report.refused.length) throw new RefusedGraphError(source.path, report.refused);
     const { rotary } = report;
     const metrics = moments === undefined ? undefined : readMetrics(moments, shape, rotary);
-    const graph: PackedGraph = { shape, rotary, codes, basis, mass, queryMoments, metrics, emptyTensors: provider !== 'webgpu' };
+    const graph: PackedGraph = { shape, rotary, codes, basis, mass, tiered, queryMoments, metrics, emptyTensors: provider !== 'webgpu' };
     return { model: model.model, facts: { graph, report } };
   });
   const { model: loaded, facts } = changed;
@@ -64,6 +80,7 @@ export async function packed<M extends PreTrainedModel>(
     const defaults = resolveCacheOptions(cacheOptions, graph.shape, { bases: graph.metrics ? 'weighted' : 'plain' });
     checkBases(graph, defaults);
     checkBits(graph, defaults);
+    checkTiers(graph, defaults);
     (loaded.sessions as Record<string, unknown>)[changed.decoder] = new PackedSession(changed.session);
     return attachPacked(loaded, { graph, report, defaults, contextLength: contextLength(loaded), encoder: lazyEncoder() });
   } catch (cause) {

@@ -1,5 +1,10 @@
 /** Every option once: type, prose, default, check. */
+import type { Spend } from './cache/prices.ts';
 import { AttentionPackError } from './errors.ts';
+import { resolveBits } from './options/bits.ts';
+import { type Preset, paperTiers } from './options/preset.ts';
+import { resolveRanks } from './options/ranks.ts';
+import { type Counted, nameOf, resolveTarget, type Target } from './options/target.ts';
 import { POLICIES, POLICY_NAMES, type PolicyName } from './policies/index.ts';
 import {
   BASIS_TYPES,
@@ -12,6 +17,7 @@ import {
   WINDOW_TYPES,
   type WindowType,
 } from './shape.ts';
+import { type ResolvedTiers, resolveTiers, type TierOptions } from './tier-options.ts';
 
 /** When a complete image leaves the dense window for the packed part. */
 export const COMPACT_AT = ['context', 'span'] as const;
@@ -29,6 +35,18 @@ export type Bases = (typeof BASES)[number];
 export interface Ranks {
   readonly keys: number;
   readonly values: number;
+}
+
+/** Whether text stays dense. */
+export const TEXTS = ['dense', 'packed'] as const;
+export type Text = (typeof TEXTS)[number];
+
+/** How text is packed. */
+export interface TextOptions {
+  /** This many old tokens of text stand dense before a block of them is packed. Fewer take a basis of their own that is soon larger than they are. Default 128. */
+  readonly every?: number;
+  /** Text among this many most recent tokens, text or image, stays dense. Default: `recent` where that is given along, else 128. */
+  readonly recent?: number;
 }
 
 /** How bits are shared out among columns. */
@@ -53,7 +71,7 @@ export type EvictPer = (typeof EVICT_PER)[number];
  * with the longest one. The bytes of what a policy watches are counted as held.
  */
 export interface EvictOptions {
-  /** See {@link PolicyName}. Those that go by attention cost four nodes a layer, which `packed()` adds if it is given this option or `mass`. */
+  /** See {@link PolicyName}. Those that go by attention cost five nodes a layer, which `packed()` adds if it is given this option or `mass`. */
   readonly policy: PolicyName;
   /** How many of the tokens that may be evicted stay, for each sequence: below 1 a share of all that were ever seen, from 1 on a number. */
   readonly keep: number;
@@ -85,6 +103,32 @@ export interface EvictOptions {
 /** How one cache packs. Every field has a default; see each. */
 export interface CacheOptions {
   /**
+   * Times smaller than a dense float16 cache of the same tokens, everything counted: codes, bases, steps, indices, and the dense window with sink and text. The
+   * first prompt with images decides how columns, codes and bases of each layer and side are held so that attention's output suffers least, and meets it to
+   * within less than the next useful step, once it is read; `report().allocation` says how. Further images are held likewise. Instead of `rank`, `bits`
+   * and `spread`. Default: none.
+   */
+  readonly compression?: number;
+  /** What `compression` is of. One of: *all* (default): everything the cache holds; *images*: packed images alone, whatever text takes. */
+  readonly counted?: Counted;
+  /**
+   * The same with bytes: a number, or text such as `'256MB'` or `'1.5GiB'`, for one cache with all its sequences. A prompt whose images do not fit beside what is
+   * held is an error that says by how much, and leaves the cache as it was. Text and answers behind the images come on top; `report().allocation` tells.
+   */
+  readonly budget?: number | string;
+  /**
+   * One of: *auto*: as `compression`, but of the packed images alone and whatever the text, at a ratio that cost neither embedded model an answer; see
+   * `options/preset.ts`. *paper*: rank 64 for keys and values or W where that is less, a basis for each image, float16 for all, keys before rotary embedding,
+   * text dense. What is given along wins. Default: none.
+   */
+  readonly preset?: Preset;
+  /**
+   * What `compression`, `budget` and *auto* spend bytes for. One of: *output* (default): attention's output, errors of keys being weighed by what they do to scores
+   * and how far values then differ; *share*: the lost share of the energy of each layer's keys and values alike; *energy*: squared errors as they are, layers
+   * and sides with large numbers first. The latter two are controls.
+   */
+  readonly spend?: Spend;
+  /**
    * Columns of the codes: one number for keys and values, or one each. An image of T tokens keeps min(T, rank) columns; its bytes per layer are
    * (T + W)·rank elements for keys and again for values, against 2·T·W dense. Default: 64, the paper's, or W where that is smaller.
    */
@@ -95,7 +139,7 @@ export interface CacheOptions {
    */
   readonly bits?: number;
   /**
-   * One of: *energy* (default): the first images packed decide, for each layer and side, how many columns have 8, 4, 2 or no bits in codes and in bases, so that
+   * One of: *energy* (default): what is packed first decides, for each layer and side, how many columns have 8, 4, 2 or no bits in codes and in bases, so that
    * the squared error is least for the bytes; *even*: all columns have `bits`, which must then be 8, 4 or 2.
    */
   readonly spread?: Spread;
@@ -126,14 +170,25 @@ export interface CacheOptions {
   readonly bases?: Bases;
   /** This many tokens at the start of the sequence are never packed; attention sinks there. Default 4. */
   readonly sink?: number;
-  /** Image tokens among this many most recent tokens stay dense for now. Default 0. */
+  /** Images among this many most recent tokens stay dense for now. Default 0. Text, where it is packed, has a number of its own: `text.recent`. */
   readonly recent?: number;
+  /**
+   * One of: *dense* (default): only images are packed; *packed*, or {@link TextOptions}: text too, that of prompts and that of answers, except for sink and newest tokens.
+   * Dense text caps what packing images can save: 94 of 670 tokens dense, and all is at most 7.1 times smaller.
+   *
+   * Text that shares a basis with images (`basisPer: 'context'`) is packed along with them and costs only its codes. Else a block of `every` old tokens or more is a
+   * segment with a basis of its own, with `compactAt: 'context'` when a call is over, with *span* as soon as it is there, so that long text is never all dense; and
+   * where the basis grows (*context* and *span*), blocks join it. In `m-rope` a token of text stands alone on each axis, so caches of much text are read as in `rotate-late`.
+   */
+  readonly text?: Text | TextOptions;
   /** Most tokens in one run of the decoder during prefill. Attention probabilities take H·N·(T + S) floats, so wide models want less. Default 256. */
   readonly chunk?: number;
   /** Seed of the randomised SVD. Default 0. */
   readonly seed?: number;
   /** Which tokens are let go, and when; see {@link EvictOptions}. `false`: none, where the model's own default is another. Default: none. */
   readonly evict?: EvictOptions | false;
+  /** Which packed tokens are read by all columns, and by how many the others; see {@link TierOptions}. `false`: all by all, where the model's own default is another. Default: none. */
+  readonly tiers?: TierOptions | false;
 }
 
 /** How a decoder is rewritten; fixed when the model is loaded, since the graph's inputs have these types. */
@@ -164,10 +219,15 @@ export interface GraphOptions {
    */
   readonly rawKeys?: boolean;
   /**
-   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs four nodes a layer, and reading the weights
+   * Whether the decoder also tells how much attention each token got, for policies of `evict` that go by it. Costs five nodes a layer, and reading the weights
    * of the queries that count once more. Default: whether `evict`, given along, needs it.
    */
   readonly mass?: boolean;
+  /**
+   * Whether the decoder reads packed tokens in tiers. Costs some 15 nodes a layer (26 in `rotate-late`) beside those of `mass`, also for caches without `tiers`. Not with
+   * `mixed` types, nor on WebGPU; where keys turn by several axes `rotary` is then `rotate-late`. Default: whether `tiers` is given along.
+   */
+  readonly tiered?: boolean;
   /** Whether the decoder also tells the second moment of its queries, which `calibrate` gathers. Costs three to five nodes a layer. Default false. */
   readonly queryMoments?: boolean;
   /**
@@ -190,10 +250,16 @@ export interface ResolvedCacheOptions {
   readonly recent: number;
   readonly chunk: number;
   readonly seed: number;
+  /** `false`: dense. */
+  readonly text?: Required<TextOptions> | false;
   readonly evict?: ResolvedEviction | false;
+  readonly tiers?: ResolvedTiers | false;
   /** Undefined: not said. */
   readonly bits?: number;
   readonly spread?: Spread;
+  /** Present: bytes are shared out, and `rank` is only the most columns there may be. */
+  readonly target?: Target;
+  readonly preset?: Preset;
 }
 
 export type ResolvedEviction = Required<EvictOptions>;
@@ -224,32 +290,18 @@ export function growthOf(
   return { rank: options.rank, tolerance: options.tolerance ?? DEFAULT_TOLERANCE };
 }
 
-/** The paper's rank for LLaVA-1.5-7B. */
-const PAPER_RANK = 64;
-
 /**
  * Checks cache options against a model and fills in what is left out: from `defaults`, or as the options' own prose says.
  *
- * @throws {AttentionPackError} for a rank beyond the model's width, negative or fractional counts, unknown names.
+ * @throws {AttentionPackError} for a rank beyond the model's width, negative or fractional counts, unknown names, options that exclude one another.
  */
 export function resolveCacheOptions(
   options: CacheOptions,
   shape: ModelShape,
   defaults: Partial<ResolvedCacheOptions> = {},
 ): ResolvedCacheOptions {
-  const narrowest = Math.min(...shape.layers.map((layer) => layer.numKvHeads * layer.headDim));
-  const rank = options.rank ?? defaults.rank ?? Math.min(PAPER_RANK, narrowest);
-  const ranks = typeof rank === 'object' ? rank : { keys: rank, values: rank };
-  for (const side of ['keys', 'values'] as const) {
-    count(`rank of ${side}`, ranks[side], 1);
-    const layer = shape.layers.find((candidate) => ranks[side] > candidate.numKvHeads * candidate.headDim);
-    if (layer) {
-      const width = layer.numKvHeads * layer.headDim;
-      throw new AttentionPackError(
-        `rank ${ranks[side]} exceeds the ${width} columns of layer ${layer.index}'s ${side}; use rank <= ${width}`,
-      );
-    }
-  }
+  const target = resolveTarget(options, defaults);
+  const ranks = resolveRanks(options, shape, defaults, target);
   const compactAt = oneOf('compactAt', options.compactAt ?? defaults.compactAt ?? 'context', COMPACT_AT);
   const basisPer = oneOf('basisPer', options.basisPer ?? defaults.basisPer ?? 'image', BASIS_PER);
   const tolerance = options.tolerance ?? defaults.tolerance ?? DEFAULT_TOLERANCE;
@@ -261,6 +313,16 @@ export function resolveCacheOptions(
     throw new AttentionPackError(
       `tolerance is of a basis that grows, which needs basisPer 'context' and compactAt 'span'; got '${basisPer}' and '${compactAt}'`,
     );
+  if (target && isGrowing({ basisPer, compactAt }))
+    throw new AttentionPackError(
+      `${nameOf(target)} cannot be had of a basis that grows, whose size is not known before (basisPer 'context', compactAt 'span'); use compactAt 'context' or basisPer 'image'`,
+    );
+  const text = options.text === undefined ? (defaults.text ?? false) : resolveText(options.text, options.recent);
+  if (target && text)
+    throw new AttentionPackError(
+      `${nameOf(target)} shares bytes out over images, and text: 'packed' is not among them yet; give rank and bits, or leave text dense`,
+    );
+  const preset = options.preset ?? defaults.preset;
   return {
     rank: ranks,
     compactAt,
@@ -271,8 +333,25 @@ export function resolveCacheOptions(
     recent: count('recent', options.recent ?? defaults.recent ?? 0, 0),
     chunk: count('chunk', options.chunk ?? defaults.chunk ?? 256, 1),
     seed: count('seed', options.seed ?? defaults.seed ?? 0, 0),
-    ...resolveBits(options, defaults, ranks),
+    ...(target ? { target } : resolveBits(options, defaults, ranks)),
+    ...(preset && { preset }),
+    text,
     evict: options.evict ? resolveEviction(options.evict, shape) : (options.evict ?? defaults.evict ?? false),
+    tiers: resolvedTiers(options.tiers ?? (options.preset === 'paper' ? paperTiers(ranks) : (defaults.tiers ?? false)), ranks),
+  };
+}
+
+/** Old tokens of text that are packed at once, and newest tokens that are not. */
+const DEFAULT_TEXT = { every: 128, recent: 128 } as const;
+
+/** @throws {AttentionPackError} for an unknown word, negative or fractional counts */
+function resolveText(text: Text | TextOptions, recent: number | undefined): Required<TextOptions> | false {
+  if (typeof text !== 'object' || text === null) {
+    return oneOf('text', text, TEXTS) === 'packed' && { ...DEFAULT_TEXT, ...(recent !== undefined && { recent }) };
+  }
+  return {
+    every: count('text.every', text.every ?? DEFAULT_TEXT.every, 1),
+    recent: count('text.recent', text.recent ?? recent ?? DEFAULT_TEXT.recent, 0),
   };
 }
 
@@ -285,58 +364,6 @@ export function checkBases({ metrics }: { readonly metrics?: readonly unknown[] 
   throw new AttentionPackError(
     "bases 'weighted' needs the model's query moments; make them with 'attentionpack calibrate <model>', then load it again or name them as moments",
   );
-}
-
-/** Bits per column where nothing is said. */
-const DEFAULT_BITS = 4;
-
-function resolveBits(
-  options: CacheOptions,
-  defaults: Partial<ResolvedCacheOptions>,
-  { keys, values }: Ranks,
-): { bits?: number; spread?: Spread } {
-  const bits = options.bits ?? defaults.bits;
-  const spread = options.spread ?? defaults.spread;
-  if (spread !== undefined) oneOf('spread', spread, SPREADS);
-  if (bits !== undefined) {
-    if (typeof bits !== 'number' || !(bits >= 1 && bits <= 8))
-      throw new AttentionPackError(`bits must be a number from 1 to 8, got ${typeof bits === 'string' ? `'${bits}'` : bits}`);
-    if (spread === 'even' && ![8, 4, 2].includes(bits))
-      throw new AttentionPackError(`bits must be 8, 4 or 2 where spread is 'even', got ${bits}`);
-    const least = Math.min(keys, values);
-    if (bits * least < 8)
-      throw new AttentionPackError(
-        `${bits} bits a column of rank ${least} are less than a byte a token; use bits >= ${Math.ceil(8 / least)} or a higher rank`,
-      );
-  }
-  return { ...(bits !== undefined && { bits }), ...(spread !== undefined && { spread }) };
-}
-
-/**
- * @param graph how the decoder was rewritten
- * @throws {AttentionPackError} if bits are given that no column has, or are too few by default
- */
-export function checkBits({ codes, basis }: { codes: CodeType; basis: BasisType }, { bits, spread, rank }: ResolvedCacheOptions): void {
-  const isMixed = codes === 'mixed' || basis === 'mixed';
-  if (!isMixed && (bits !== undefined || spread !== undefined)) {
-    throw new AttentionPackError(
-      `${bits !== undefined ? 'bits' : 'spread'} needs codes or basis 'mixed', and the model was loaded with codes '${codes}' and basis '${basis}'`,
-    );
-  }
-  const least = Math.min(rank.keys, rank.values);
-  if (isMixed && bits === undefined && least * DEFAULT_BITS < 8)
-    throw new AttentionPackError(
-      `rank ${least} with the default of ${DEFAULT_BITS} bits a column is less than a byte a token; use bits: 8 or a higher rank`,
-    );
-}
-
-/** What *mixed* columns are shared out by. */
-export function columnsWanted({ rank, bits = DEFAULT_BITS, spread = 'energy' }: ResolvedCacheOptions): {
-  rank: Ranks;
-  bits: number;
-  spread: Spread;
-} {
-  return { rank, bits, spread };
 }
 
 /** @throws {AttentionPackError} for unknown names, a share or number that keeps nothing, a layer the model has not. */
@@ -374,6 +401,8 @@ export function needsMass(evict: EvictOptions | false | undefined): boolean {
   return POLICIES[evict.policy].watch({ queries: 1, layer: 1, seed: 0 }).mass !== undefined;
 }
 
+const resolvedTiers = (tiers: TierOptions | false, ranks: Ranks): ResolvedTiers | false => tiers && resolveTiers(tiers, ranks);
+
 /** @throws {AttentionPackError} for unknown names. */
 export function checkGraphOptions(options: GraphOptions): GraphOptions {
   if (options.rotary !== undefined) oneOf('rotary', options.rotary, ROTARY_MODES);
@@ -384,6 +413,8 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
     throw new AttentionPackError(`rawKeys must be true or false; got '${options.rawKeys}'`);
   if (options.mass !== undefined && typeof options.mass !== 'boolean')
     throw new AttentionPackError(`mass must be true or false; got '${options.mass}'`);
+  if (options.tiered !== undefined && typeof options.tiered !== 'boolean')
+    throw new AttentionPackError(`tiered must be true or false; got '${options.tiered}'`);
   if (options.queryMoments !== undefined && typeof options.queryMoments !== 'boolean')
     throw new AttentionPackError(`queryMoments must be true or false; got '${options.queryMoments}'`);
   if (options.moments !== undefined && options.moments !== false && typeof options.moments !== 'string')
@@ -391,7 +422,7 @@ export function checkGraphOptions(options: GraphOptions): GraphOptions {
   return options;
 }
 
-function count(name: string, value: number, least: number): number {
+export function count(name: string, value: number, least: number): number {
   if (!Number.isInteger(value) || value < least)
     throw new AttentionPackError(`${name} must be a whole number >= ${least}, got ${typeof value === 'string' ? `'${value}'` : value}`);
   return value;

@@ -38,6 +38,8 @@ export interface RewriteOptions {
   readonly rawKeys?: boolean;
   /** Also hands out how much attention each token got, in each layer: what eviction and importance go by. Default false. */
   readonly mass?: boolean;
+  /** Reads packed tokens in tiers, some by all columns and the others by their leading ones, in each layer's own order. Not in `m-rope`, not on `webgpu`, no `mixed`. Default false. */
+  readonly tiered?: boolean;
   /** Also hands out the second moment of each layer's queries: what `calibrate` collects. Default false. */
   readonly queryMoments?: boolean;
   /** Execution provider the nodes are chosen for; default `cpu`. `webgpu` avoids FusedMatMul and needs one masked row where others take none. */
@@ -67,7 +69,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
   checkOptions(options);
   const form = FORMS[options.provider ?? 'cpu'];
   const model = decodeModel(encodeModel(file.model), file.path); // weights are external, so this copies the graph only
-  const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary, form.fused);
+  const { attentions, refused, rotary, axisColumns } = checkModel(model, options.rotary, form.fused && !options.tiered);
   const shape = options.queryMoments
     ? withTurning(shapeOf(attentions, axisColumns, options.window), attentions)
     : shapeOf(attentions, axisColumns, options.window);
@@ -82,6 +84,7 @@ export function rewrite(file: ModelFile, options: RewriteOptions = {}): Rewritte
     windowType: ELEMENT[shape.windowType],
     ...(axisColumns ? { axisColumns } : {}),
     mass: options.mass === true,
+    tiered: options.tiered === true,
     queryMoments: options.queryMoments === true,
   });
   const nodesAfter = model.graph?.node?.length ?? 0;
@@ -138,7 +141,7 @@ function withTurning(shape: ModelShape, attentions: readonly AttentionNode[]): M
 function checkOptions(options: RewriteOptions): void {
   const choices = { rotary: ROTARY_MODES, codes: CODE_TYPES, basis: BASIS_TYPES, window: WINDOW_TYPES, provider: PROVIDERS } as const;
   for (const [name, allowed] of Object.entries(choices) as [
-    Exclude<keyof RewriteOptions, 'rawKeys' | 'mass' | 'queryMoments'>,
+    Exclude<keyof RewriteOptions, 'rawKeys' | 'mass' | 'tiered' | 'queryMoments'>,
     readonly string[],
   ][]) {
     const value = options[name];
@@ -146,11 +149,27 @@ function checkOptions(options: RewriteOptions): void {
       throw new AttentionPackError(`${name}: '${value}' is not known; use one of ${allowed.join(', ')}`);
     }
   }
+  if (options.tiered) checkTiered(options);
   for (const name of ['codes', 'basis'] as const) {
     if (options[name] === 'mixed' && options.provider === 'webgpu') {
       throw new AttentionPackError(
         `${name}: 'mixed' needs BitShift, which ONNX Runtime's WebGPU provider has not; use 'int8' or 'float16' there`,
       );
     }
+  }
+}
+
+/** @throws {AttentionPackError} for what tokens cannot be read in tiers of */
+function checkTiered({ rotary, codes, basis, provider }: RewriteOptions): void {
+  if (rotary === 'm-rope') {
+    throw new AttentionPackError(
+      "tiers cannot be read in rotary 'm-rope', whose tables of lines and columns all layers share; use 'rotate-late' or 'post-rope'",
+    );
+  }
+  if (provider === 'webgpu') throw new AttentionPackError("tiers are for the CPU and wasm, got provider 'webgpu'; leave tiers out there");
+  if (codes === 'mixed' || basis === 'mixed') {
+    throw new AttentionPackError(
+      `tiers take leading columns, and 'mixed' ones are not bytes of their own, got codes '${codes}' and basis '${basis}'; use float32, float16 or int8`,
+    );
   }
 }

@@ -1,35 +1,33 @@
-/** What a PackedCache holds: window, packed part, the tokens seen, and the images waiting to be packed. Knows nothing of transformers.js. */
+/** What a PackedCache holds: window, packed part, the tokens seen, and what waits to be packed. Knows nothing of transformers.js. */
 
 import { axisTableNumbers } from './cache/axis-tables.ts';
+import { type AllottedBytes, allot, columnsFor, type Prospect, roomFor } from './cache/budget.ts';
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
-import type { SideLayout } from './cache/format.ts';
-import { type LostEnergy, meanLost } from './cache/lost-energy.ts';
+import { layoutOf } from './cache/format.ts';
+import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
-import {
-  dueSpans,
-  factoredTogether,
-  keepRawKeys,
-  type OpenSpan,
-  type Outputs,
-  openSpan,
-  outputRows,
-  slotsOf,
-  tokensLacking,
-  withoutEvicted,
-} from './cache/spans.ts';
+import { Pending } from './cache/pending.ts';
+import { SegmentBooks } from './cache/segments.ts';
+import { slotsAsNumbers } from './cache/slot-numbers.ts';
+import { factoredTogether, type OpenSpan, type Outputs, outputRows, positionsOf, slotsOf } from './cache/spans.ts';
+import { withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
-import { DenseWindow, type Rows } from './cache/window.ts';
-import { compact } from './compact.ts';
+import { DenseWindow, type Rows, roundUp } from './cache/window.ts';
+import { compact, meanWeightedLost } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
 import type { Metric } from './encode/weighted.ts';
 import { AttentionPackError, assert } from './errors.ts';
 import { checkGraphGives, checkWatched, Eviction } from './evict.ts';
-import { checkBases, checkBits, columnsWanted, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
+import { joined } from './joined.ts';
+import { checkBits, columnsWanted } from './options/bits.ts';
+import { nameOf } from './options/target.ts';
+import { checkBases, growthOf, type Ranks, type ResolvedCacheOptions, type ResolvedEviction } from './options.ts';
 import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
+import { checkTiers, massInPlace, Tiering, type TierReport, tierReport, tierRule } from './tiering.ts';
 
 /** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
 interface SeenImage {
@@ -40,21 +38,15 @@ interface SeenImage {
   readonly steps: number;
 }
 
-/** One segment of the packed part: its first slot, one past its last, and what packing it cost. */
-interface PackedSegment extends Omit<SeenImage, 'steps'> {
-  readonly images: number;
-  readonly tokens: number;
-  readonly lost: LostEnergy;
-  /** Of keys, where they are weighed. */
-  readonly weightedLost: number | undefined;
-}
-
-/** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction knew before it. */
+/** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction and tiers knew before it. */
 interface Call {
   readonly at: number;
   readonly numTokens: number;
   readonly hasImages: boolean;
+  /** [B][N]; 0 for padding. */
+  readonly mask: readonly (readonly number[])[];
   readonly before: Eviction | undefined;
+  readonly tieringBefore: Tiering | undefined;
 }
 
 export class CacheStore {
@@ -63,24 +55,28 @@ export class CacheStore {
   readonly #encoder: () => Promise<Encoder>;
   #window: DenseWindow | undefined;
   #packed: PackedPart | undefined;
-  #spans: OpenSpan[] = [];
+  #pending: Pending;
   #tokens: TokenLog | undefined;
   #images: SeenImage[] = [];
-  #segments: PackedSegment[] = [];
+  #books = new SegmentBooks();
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
   #eviction: Eviction | undefined;
+  #tiering: Tiering | undefined;
   #call: Call | undefined;
+  #allotted: AllottedBytes | undefined;
 
   /** @throws {AttentionPackError} if tokens are to be evicted by what the graph does not tell, or bits to be shared out that it does not read */
   constructor(graph: PackedGraph, options: ResolvedCacheOptions, encoder: () => Promise<Encoder>) {
     if (options.evict) checkGraphGives(graph, options.evict);
     checkBits(graph, options);
     checkBases(graph, options);
+    checkTiers(graph, options);
     growthOf(graph, options);
     this.graph = graph;
     this.options = options;
     this.#encoder = encoder;
+    this.#pending = new Pending(graph, options);
   }
 
   /** Slots used so far: tokens per sequence, padding included. */
@@ -94,12 +90,12 @@ export class CacheStore {
 
   /** Image tokens in the packed part, over all sequences. */
   get packedTokens(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.tokens, 0);
+    return this.#books.imageTokens;
   }
 
   /** Images in the packed part, over all sequences. */
   get packedSpans(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.images, 0);
+    return this.#books.images;
   }
 
   /** One past the last image that is not whole in the window, being packed or evicted, over all sequences; 0 while there is none. */
@@ -108,19 +104,23 @@ export class CacheStore {
     return this.#images.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
   }
 
+  /** Tokens of text in the packed part, over all sequences. */
+  get packedText(): number {
+    return this.#books.textTokens;
+  }
+
   /** Milliseconds spent packing so far. */
   get compactMs(): number {
     return this.#compactMs;
   }
 
   get lostEnergy(): LostEnergy {
-    return meanLost(this.#segments.map((segment) => segment.lost));
+    return this.#books.lost;
   }
 
   /** Share of the keys' weighed energy that packing left out before codes were quantised; undefined where nothing is weighed. */
   get weightedLostEnergy(): number | undefined {
-    const shares = this.#segments.flatMap(({ weightedLost }) => weightedLost ?? []);
-    return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
+    return this.#books.weightedLost;
   }
 
   /** What errors of keys cost, where they are to be weighed. */
@@ -178,13 +178,29 @@ export class CacheStore {
   begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
     this.checkBatch(batch);
     this.#window ??= new DenseWindow(this.graph.shape, batch);
-    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options));
+    const tiers = tierRule(this.graph, this.options);
+    this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options), tiers);
     this.#tokens ??= new TokenLog(batch);
     if (this.options.evict) this.#eviction ??= new Eviction(this.options.evict, this.graph, batch);
+    if (this.options.tiers) this.#tiering ??= new Tiering(this.options.tiers, this.graph.shape, batch);
     const at = this.numSlots;
     const numTokens = mask[0]?.length ?? 0;
-    this.#call = { at, numTokens, hasImages: spans.some((row) => row.length), before: this.#eviction?.copy() };
+    this.#call = {
+      at,
+      numTokens,
+      hasImages: spans.some((row) => row.length),
+      mask,
+      before: this.#eviction?.copy(),
+      tieringBefore: numTokens > 1 ? this.#tiering?.copy() : undefined, // a single token is seen whole or not at all
+    };
+    this.#settleTiers();
     if (numTokens > 1) this.#eviction?.beginPrompt();
+    // Where bytes are counted out, no chunk takes more room than the prompt.
+    if (this.options.target) {
+      this.#tokens.reserve(numTokens);
+      this.#eviction?.reserve(at + numTokens);
+      this.#tiering?.reserve(at + numTokens);
+    }
     spans.forEach((row, sequence) => {
       if (!row.length) return;
       const sinkEnd = this.#firstSlot(sequence, mask[sequence] ?? []) + this.options.sink;
@@ -192,7 +208,7 @@ export class CacheStore {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
         this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
-        if (start < end) this.#spans.push(openSpan(this.graph, sequence, start, end, at));
+        if (start < end) this.#pending.announce(sequence, start, end, at);
       }
     });
   }
@@ -220,7 +236,8 @@ export class CacheStore {
     const call = this.#call;
     assert(call, 'a run before begin');
     const from = this.numSlots - call.at;
-    return this.#eviction?.numQueries(from, from + numNew, call.numTokens) ?? 0;
+    if (this.#eviction?.goesByMass) return this.#eviction.numQueries(from, from + numNew, call.numTokens);
+    return this.#tiering?.numQueries(numNew) ?? 0;
   }
 
   /** Takes in the outputs of a run over N new tokens. `mask[b][n]` is 0 for padding; `ids[b][n]` the token, -1 if unknown. */
@@ -230,7 +247,12 @@ export class CacheStore {
     const numTokens = mask[0]?.length ?? 0;
     const at = this.numSlots;
     // Before the window moves: the outputs' columns are those of the feeds.
-    this.#eviction?.observe({ outputs, columns: this.#columns(), at, mask, numQueries: this.#numQueries(numTokens) });
+    if (this.#eviction || this.#tiering) {
+      const inPlace = massInPlace(outputs, this.graph.shape, this.#packed?.tiers);
+      const run = { outputs: inPlace, columns: this.#columns(), at, mask, numQueries: this.#numQueries(numTokens) };
+      this.#eviction?.observe(run);
+      this.#tiering?.observe(run);
+    }
     const rows = this.graph.shape.layers.map(
       ({ index }): Rows => ({
         keys: outputRows(outputs, newRowsName(index, 'key')),
@@ -242,75 +264,157 @@ export class CacheStore {
       rows,
       numTokens,
       mask.map((row) => row.map((visible, n) => (visible ? at + n : -1))),
-      tokensLacking(this.#spans, at + numTokens),
+      this.#pending.lacking(at + numTokens),
     );
-    if (packsRawKeys(this.graph.rotary)) keepRawKeys(this.graph.shape, this.#spans, outputs, at, numTokens);
+    const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
+    this.#pending.append(outputs, mask, at, this.#images, sinkEnds);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
 
   /** Slots of the past columns of the scores, by sequence. */
-  #columns(): number[][] {
+  #columns(): Int32Array[] {
     const feeds = this.feeds();
-    return Array.from({ length: this.batch }, (_, b) =>
-      [PACKED_SLOTS, WINDOW_SLOTS].flatMap((name) => {
+    return Array.from({ length: this.batch }, (_, b) => {
+      const parts = [PACKED_SLOTS, WINDOW_SLOTS].map((name) => {
         const { data, dims } = feeds[name] as Tensor;
-        return Array.from((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)), Number);
-      }),
-    );
+        return slotsAsNumbers((data as BigInt64Array).subarray(b * (dims[1] ?? 0), (b + 1) * (dims[1] ?? 0)));
+      });
+      return joined(parts);
+    });
   }
 
-  /** Packs every image that is due and frees its dense rows. Returns how many were packed. */
+  /** Packs every image that is due, and text that is, and frees their dense rows. Returns how many images were packed. */
   async compact(): Promise<number> {
+    const numPacked = await this.#compact();
+    this.#settleTiers();
+    return numPacked;
+  }
+
+  /** Deals packed tokens to tiers if it is time. */
+  #settleTiers(): void {
+    if (this.#packed && this.#tiering?.settle(this.#packed, (this.#call?.numTokens ?? 1) > 1)) this.#feeds = undefined;
+  }
+
+  async #compact(): Promise<number> {
     const window = this.#window;
     const packed = this.#packed;
     assert(window && packed, 'compact before begin');
-    const complete = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!complete.length) return 0;
-    if (this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
-    const due = dueSpans(this.#spans, this.numSlots, this.options);
-    if (!due.length) return 0;
+    const complete = this.#pending.dueImages(this.numSlots);
+    if (complete.length && this.#eviction?.rule.when === 'packing') this.#evict(this.#eviction.rule, complete);
+    const due = this.#pending.dueImages(this.numSlots);
+    const isEnd = !this.#call || this.numSlots >= this.#call.at + this.#call.numTokens;
+    const text = this.#pending.dueText(this.numSlots, isEnd, due, this.batch);
+    if (!due.length && !text.due.length) return 0;
     const start = performance.now();
+    // They view buffers that are about to be laid out anew, and would keep the old ones.
+    this.#feeds = undefined;
     const gone: number[][] = Array.from({ length: window.batch }, () => []);
     const segments: NewSegment[] = [];
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
-    const groups = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
+    const format = { ...this.graph, bits: columnsWanted(this.options).bits };
+    const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
+    const [target, prospect] = [this.options.target, this.options.target && this.#prospect()];
+    const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
+    const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
+    const { seed } = this.options;
     for (const group of groups) {
-      const { sequence } = group[0] as OpenSpan;
-      const rows = group.map((span) => window.rowsIn(span.sequence, span.start, span.end));
+      const spans = [...group.images, ...group.text];
+      const { sequence } = spans[0] as OpenSpan;
+      const rows = spans.map((span) => window.rowsAt(span.sequence, new Set(slotsOf(span))));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };
-      const segment = await compact(group, rows, window, this.graph.shape, this.options, await this.#encoder(), this.#metrics, held);
+      const segment = await compact(spans, rows, window, this.graph.shape, { rank, seed }, await this.#encoder(), this.#metrics, held);
       segments.push(segment);
       // The next image begins with the basis this one leaves.
       if (held) lost.push(...packed.add([segment]));
       gone[sequence]?.push(...rows.flat());
     }
-    this.#spans = this.#spans.filter((span) => !due.includes(span));
-    const longestComing = Math.max(0, ...this.#spans.map(({ start, end }) => end - start));
-    if (!growth) lost.push(...packed.add(segments, this.#spans.length, longestComing));
-    window.remove(gone, longestComing);
-    groups.forEach((group, i) => {
-      const { slots } = segments[i] as NewSegment;
-      // Where its images stand, evicted tokens included: cutting between those would cut an image.
-      const [start, end] = [(group[0] as OpenSpan).start, (group.at(-1) as OpenSpan).end];
-      this.#segments.push({
+    this.#pending.strike(due, text.left);
+    const { numImages, longest } = this.#pending;
+    if (decides) {
+      this.#allotted = allot(decides.target, this.graph, decides.room, segments, this.#metrics);
+      packed.allot(this.#allotted.layers);
+    }
+    const numComing = prospect ? prospect.segments.length - segments.length : numImages;
+    if (!growth) lost.push(...packed.add(segments, numComing, longest, due.length > 0));
+    window.remove(gone, longest, prospect?.windowRows);
+    groups.forEach(({ images, text }, i) => {
+      this.#books.add({
         sequence: segments[i]?.sequence ?? 0,
-        start,
-        end,
-        images: group.length,
-        tokens: slots.length,
+        // Where its images stand, evicted tokens included.
+        start: images[0]?.start ?? 0,
+        end: images.at(-1)?.end ?? 0,
+        images: images.length,
+        imageSlots: images.flatMap(slotsOf),
+        textSlots: text.flatMap(slotsOf),
         lost: lost[i] as LostEnergy,
         weightedLost: meanWeightedLost(segments[i] as NewSegment),
       });
     });
-    this.#feeds = undefined;
     this.#compactMs += performance.now() - start;
     return due.length;
   }
 
-  /** The call that `begin` began is over: tokens are evicted if it is time. */
+  /** The most columns a layer has of each side: as allotted, or as asked for. */
+  #mostColumns(): Ranks {
+    const layers = this.#allotted?.layers;
+    if (!layers) return this.options.rank;
+    return { keys: Math.max(...layers.map(({ keys }) => keys.rank)), values: Math.max(...layers.map(({ values }) => values.rank)) };
+  }
+
+  /** The cache as it will be once the call's prompt is read. */
+  #prospect(): Prospect {
+    const [window, call] = [this.#window, this.#call];
+    assert(window && call, 'a prospect before begin');
+    const numSlots = call.at + call.numTokens;
+    const packing = this.#pending.dueImages(numSlots);
+    const groups = factoredTogether(packing, this.options.basisPer);
+    const rows = window.lengths.map((length, b) => {
+      const unread = call.mask[b]?.slice(this.numSlots - call.at).filter((visible) => visible).length ?? 0;
+      return length + unread - packing.reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
+    });
+    const { tiers } = this.options;
+    return {
+      batch: this.batch,
+      numSlots,
+      windowRows: roundUp(Math.max(...rows)),
+      segments: groups.map((group) => ({
+        sequence: group[0]?.sequence ?? 0,
+        slots: group.flatMap(slotsOf),
+        positions: group.flatMap((span) => positionsOf(span, positionAxes(this.graph))),
+      })),
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokensBut(packing) : 0,
+      tokenCapacity: this.#tokens?.capacity ?? 0,
+      watched: this.extents().watched ?? [],
+      ...(this.graph.tiered && { tierOrders: tiers && tiers.share < 1 ? this.graph.shape.layers.length : 1 }),
+    };
+  }
+
+  /** @throws {AttentionPackError} if the images of the call under way took the cache beyond its budget */
+  #checkBudget(): void {
+    const { target } = this.options;
+    if (!target || !('bytes' in target) || !this.#call?.hasImages) return;
+    const { total } = this.footprint();
+    if (total <= target.bytes) return;
+    throw new AttentionPackError(
+      `${nameOf(target)} is exceeded by ${total - target.bytes} bytes: ${this.packedSpans} images and text take ${total}; further images are held as the first ones were, so give all at once, or a larger budget`,
+    );
+  }
+
+  /** What was decided of the bytes, once something was packed for which that was to be decided. */
+  get allotted(): AllottedBytes | undefined {
+    return this.#packed?.numSegments ? this.#allotted : undefined;
+  }
+
+  /**
+   * The call that `begin` began is over: tokens are evicted if it is time.
+   *
+   * @throws {AttentionPackError} if its images do not fit into the budget
+   */
   endRun(): void {
+    this.#checkBudget();
     const [rule, call] = [this.#eviction?.rule, this.#call];
     this.#call = undefined;
     if (!rule || !call) return;
@@ -321,6 +425,7 @@ export class CacheStore {
   /** The call that `begin` began failed: all from slot `length` on is forgotten, and what it paid to older tokens. */
   abandon(length: number): void {
     this.#eviction = this.#call?.before ?? this.#eviction;
+    this.#tiering = this.#call?.tieringBefore ?? this.#tiering;
     this.#call = undefined;
     this.crop(length);
   }
@@ -373,17 +478,13 @@ export class CacheStore {
     const [window, packed] = [this.#window, this.#packed];
     const numGone = gone.reduce((sum, slots) => sum + slots.size, 0);
     if (!window || !packed || !numGone) return 0;
-    this.#spans = withoutEvicted(this.graph.shape, this.#spans, gone);
+    this.#pending.remove(gone);
     window.remove(
       gone.map((slots, b) => window.rowsAt(b, slots)),
-      tokensLacking(this.#spans, this.numSlots),
+      this.#pending.lacking(this.numSlots),
     );
     packed.remove(gone);
-    this.#segments = this.#segments.flatMap((segment) => {
-      const { sequence, start, end } = segment;
-      const tokens = packed.slotsOf(sequence).filter((slot) => slot >= start && slot < end).length;
-      return tokens ? [{ ...segment, tokens }] : [];
-    });
+    this.#books.keep((sequence, slot) => !gone[sequence]?.has(slot));
     this.#feeds = undefined;
     return numGone;
   }
@@ -403,28 +504,37 @@ export class CacheStore {
   }
 
   /**
-   * Forgets all tokens from slot `length` on. What was packed behind it goes whole.
+   * Forgets all tokens from slot `length` on. Images packed behind it go whole; packed text may be cut anywhere.
    *
    * @throws {AttentionPackError} if that would cut into what was packed together, which cannot be taken apart again.
    */
   crop(length: number): void {
     if (!Number.isInteger(length) || length < 0) throw new AttentionPackError(`crop keeps a whole number of tokens >= 0, got ${length}`);
-    const cut = this.#segments.find((segment) => segment.start < length && length < segment.end);
+    const cut = this.#books.cutBy(length);
     if (cut) {
       throw new AttentionPackError(
         `cannot crop to ${length} tokens: those from ${cut.start} to ${cut.end} are packed together; keep ${cut.start}, or ${cut.end} and more`,
       );
     }
     const window = this.#window;
-    this.#spans = this.#spans.filter((span) => span.end <= length);
+    this.#pending.crop(length);
     this.#images = this.#images.filter((image) => image.end <= length);
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#packed?.crop(length);
-    this.#segments = this.#segments.filter((segment) => segment.end <= length);
+    this.#books.keep((_, slot) => slot < length);
     this.#tokens?.crop(length);
     this.#eviction?.crop(length);
+    this.#tiering?.crop(length);
     this.#feeds = undefined;
+  }
+
+  /** Which tokens are read by all columns; undefined where all are. */
+  tierReport(): TierReport | undefined {
+    const { tiers: rule } = this.options;
+    const tiers = this.#packed?.tiers;
+    if (!rule || !tiers) return undefined;
+    return tierReport(rule, tiers, this.#packed?.lengths ?? []);
   }
 
   /** The counts that `footprint` needs. */
@@ -438,9 +548,10 @@ export class CacheStore {
       positionAxes: positionAxes(this.graph),
       sides: this.graph.shape.layers.map((_, l) => ({ keys: layoutOf(packed?.layer(l).keys), values: layoutOf(packed?.layer(l).values) })),
       ...(packed?.axisTables && { axisTables: axisTableNumbers(packed.axisTables) }),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#spans.reduce((sum, span) => sum + slotsOf(span).length, 0) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokens : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
-      ...(this.#eviction && { watched: this.#eviction.extent }),
+      tierIndices: packed?.tiers?.indices ?? 0,
+      watched: [this.#eviction, this.#tiering].flatMap((watching) => watching?.extent ?? []),
     };
   }
 
@@ -450,33 +561,23 @@ export class CacheStore {
 
   /** Bytes of the buffers held, counted from the buffers themselves. */
   heldBytes(): number {
-    const pending = this.#spans
-      .flatMap(({ rawKeys, positions }) => [...rawKeys, positions])
-      .reduce((sum, buffer) => sum + buffer.byteLength, 0);
-    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + pending + (this.#eviction?.bytes ?? 0);
+    const watched = (this.#eviction?.bytes ?? 0) + (this.#tiering?.bytes ?? 0);
+    return (this.#window?.bytes ?? 0) + (this.#packed?.bytes ?? 0) + (this.#tokens?.bytes ?? 0) + this.#pending.bytes + watched;
   }
 
   /** Forgets everything. The store may be begun again. */
   clear(): void {
     this.#window = undefined;
     this.#packed = undefined;
-    this.#spans = [];
+    this.#pending = new Pending(this.graph, this.options);
     this.#tokens = undefined;
     this.#images = [];
-    this.#segments = [];
+    this.#books = new SegmentBooks();
     this.#compactMs = 0;
     this.#feeds = undefined;
     this.#eviction = undefined;
+    this.#tiering = undefined;
     this.#call = undefined;
+    this.#allotted = undefined;
   }
-}
-
-function layoutOf(side: SideLayout | undefined): SideLayout {
-  return { rank: side?.rank ?? 0, split: side?.split };
-}
-
-/** Mean over layers; undefined where keys were not weighed. */
-function meanWeightedLost({ layers }: NewSegment): number | undefined {
-  const shares = layers.flatMap(({ keys }) => keys.weightedLostEnergy ?? []);
-  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : undefined;
 }

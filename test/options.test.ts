@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { AttentionPackError } from '../src/index.ts';
-import { checkGraphOptions, needsMass, resolveCacheOptions } from '../src/options.ts';
+import { type CacheOptions, checkGraphOptions, needsMass, type ResolvedCacheOptions, resolveCacheOptions } from '../src/options.ts';
 import { POLICY_NAMES } from '../src/policies/index.ts';
 import type { ModelShape } from '../src/shape.ts';
 
@@ -58,6 +58,32 @@ describe('eviction', () => {
   });
 });
 
+describe('tiers', () => {
+  const tiers = (options: object, rank = 8) => resolveCacheOptions({ rank, tiers: options as never }, shape).tiers;
+
+  test('have defaults for all but share and rank, and are the model’s own unless a cache says otherwise', () => {
+    expect(tiers({ share: 0.25, rank: 2 })).toEqual({ share: 0.25, rank: { keys: 2, values: 2 }, of: 'both', every: 8 });
+    expect(tiers({ share: 1, rank: { keys: 99, values: 3 }, of: 'values' })).toMatchObject({ rank: { keys: 99, values: 3 } });
+    const defaults = resolveCacheOptions({ rank: 8, tiers: { share: 0.5, rank: 4 } }, shape);
+    expect(resolveCacheOptions({}, shape, defaults).tiers).toMatchObject({ share: 0.5 });
+    expect(resolveCacheOptions({ tiers: false }, shape, defaults).tiers).toBe(false);
+    expect(() => resolveCacheOptions({ rank: 3 }, shape, defaults)).toThrow('tiers.rank 4 exceeds the 3 columns that rank keeps of keys');
+  });
+
+  test.each([
+    [{ rank: 2 }, 'tiers.share must be a number above 0 and at most 1, got undefined'],
+    [{ share: 0, rank: 2 }, 'tiers.share must be a number above 0 and at most 1, got 0'],
+    [{ share: '1', rank: 2 }, "tiers.share must be a number above 0 and at most 1, got '1'"],
+    [{ share: 0.5 }, 'tiers.rank of keys must be a whole number >= 1, got undefined'],
+    [{ share: 0.5, rank: { keys: 1, values: 0 } }, 'tiers.rank of values must be a whole number >= 1, got 0'],
+    [{ share: 0.5, rank: 9 }, 'tiers.rank 9 exceeds the 8 columns that rank keeps of keys; use tiers.rank <= 8'],
+    [{ share: 0.5, rank: 2, of: 'all' }, "tiers.of must be one of both, keys, values; got 'all'"],
+    [{ share: 0.5, rank: 2, every: 0 }, 'tiers.every must be a whole number >= 1, got 0'],
+  ])('refuse %o', (options, message) => {
+    expect(() => tiers(options)).toThrow(new AttentionPackError(message));
+  });
+});
+
 describe('options of a cache', () => {
   test('left out are the paper’s, with the rank of the narrowest layer where that is less', () => {
     expect(resolveCacheOptions({}, shape)).toEqual({
@@ -70,7 +96,9 @@ describe('options of a cache', () => {
       recent: 0,
       chunk: 256,
       seed: 0,
+      text: false,
       evict: false,
+      tiers: false,
     });
     expect(resolveCacheOptions({}, { ...shape, layers: [layer(0, 32, 128)] }).rank).toEqual({ keys: 64, values: 64 });
   });
@@ -78,6 +106,17 @@ describe('options of a cache', () => {
   test('left out or undefined are the model’s own, where it has some', () => {
     const defaults = resolveCacheOptions({ rank: 7, chunk: 9, sink: 0, compactAt: 'span' }, shape);
     expect(resolveCacheOptions({ rank: undefined as never, recent: 3 }, shape, defaults)).toEqual({ ...defaults, recent: 3 });
+  });
+
+  test('pack text with 128 newest tokens dense, or as many as are said of text or of all', () => {
+    const textOf = (options: CacheOptions, defaults?: ResolvedCacheOptions): unknown => resolveCacheOptions(options, shape, defaults).text;
+    expect(textOf({ text: 'packed' })).toEqual({ every: 128, recent: 128 });
+    expect(textOf({ text: 'packed', recent: 16 })).toEqual({ every: 128, recent: 16 });
+    expect(textOf({ text: { every: 32 }, recent: 0 })).toEqual({ every: 32, recent: 0 });
+    expect(textOf({ text: { recent: 9 }, recent: 16 })).toEqual({ every: 128, recent: 9 });
+    const defaults = resolveCacheOptions({ text: { every: 5 } }, shape);
+    expect(textOf({ recent: 3 }, defaults)).toEqual({ every: 5, recent: 128 });
+    expect(textOf({ text: 'dense' }, defaults)).toBe(false);
   });
 
   test('take one rank for both sides, or one each', () => {
@@ -99,6 +138,10 @@ describe('options of a cache', () => {
     [{ bits: 3, spread: 'even' } as const, "bits must be 8, 4 or 2 where spread is 'even', got 3"],
     [{ bits: 3, rank: 2 }, '3 bits a column of rank 2 are less than a byte a token; use bits >= 4 or a higher rank'],
     [{ spread: 'flat' as never }, "spread must be one of energy, even; got 'flat'"],
+    [{ text: 'all' as never }, "text must be one of dense, packed; got 'all'"],
+    [{ text: null as never }, "text must be one of dense, packed; got 'null'"],
+    [{ text: { every: 0 } }, 'text.every must be a whole number >= 1, got 0'],
+    [{ text: { recent: -1 } }, 'text.recent must be a whole number >= 0, got -1'],
     [{ seed: -1 }, 'seed must be a whole number >= 0, got -1'],
     [{ compactAt: 'image' as never }, "compactAt must be one of context, span; got 'image'"],
     [{ bases: 'best' as never }, "bases must be one of plain, weighted; got 'best'"],
@@ -116,6 +159,7 @@ test.each([
   [{ rotary: 'late' }, "rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
   [{ codes: 'int4' }, "codes must be one of float32, float16, int8, mixed; got 'int4'"],
   [{ basis: 'int4' }, "basis must be one of float32, float16, int8, mixed; got 'int4'"],
+  [{ tiered: 1 }, "tiered must be true or false; got '1'"],
   [{ window: 'int8' }, "window must be one of float32, float16; got 'int8'"],
 ])('graph options refuse %o', (options, message) => {
   expect(() => checkGraphOptions(options as never)).toThrow(new AttentionPackError(message));

@@ -57,15 +57,19 @@ describe.each(PROMPTS)('%s', (_, messages, sizes, numImages) => {
   });
 
   test.each([
-    ['m-rope', 'context'],
-    ['m-rope', 'span'],
-    ['rotate-late', 'context'],
-    ['rotate-late', 'span'],
-    ['post-rope', 'span'],
-  ] as const)('gives the dense logits in %s, packed at the end of each %s', async (rotary, compactAt) => {
+    ['m-rope', 'context', false],
+    ['m-rope', 'span', false],
+    ['m-rope', 'context', true],
+    ['m-rope', 'span', true],
+    ['rotate-late', 'context', false],
+    ['rotate-late', 'span', false],
+    ['rotate-late', 'span', true],
+    ['post-rope', 'span', false],
+  ] as const)('gives the dense logits in %s, packed at the end of each %s, text too: %s', async (rotary, compactAt, withText) => {
     const packed = { 'm-rope': model, 'rotate-late': late, 'post-rope': postRope }[rotary];
-    await using cache = new PackedCache(packed, { compactAt, chunk: 7, sink: 1 });
+    await using cache = new PackedCache(packed, { compactAt, chunk: 7, sink: 1, ...(withText && { text: { every: 3, recent: 1 } }) });
     const logits = await logitsOf(packed, { ...inputs, past_key_values: cache });
+    if (withText) expect(cache.report().packedTextTokens).toBeGreaterThan(3);
     expectClose(floats(logits), floats(await logitsOf(tiny.stock, inputs)));
     expect(cache.report()).toMatchObject({ packedImages: numImages, rotary });
     expect(cache.bytes).toBe(cache.report().bytes.total);

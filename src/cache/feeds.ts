@@ -9,7 +9,10 @@ import {
   codeWidthsName,
   LINE_PLACES,
   LINE_TOKENS,
+  leadName,
+  leadRankName,
   MOST_NEW,
+  orderName,
   PACKED_ORDER,
   PACKED_POSITIONS,
   PACKED_SLOTS,
@@ -24,9 +27,10 @@ import { Tensor } from '../ort.ts';
 import { type BasisType, type CodeType, type ModelShape, packsRawKeys, type RotaryMode } from '../shape.ts';
 import type { AxisTables } from './axis-tables.ts';
 import { mostNewByAxes } from './by-axes.ts';
-import { basisRows, codeLength } from './format.ts';
+import { basisRows, type CodeArray, codeLength } from './format.ts';
 import type { PackedPart } from './packed.ts';
 import type { PackedSide } from './side.ts';
+import type { Tiers } from './tiers.ts';
 import type { DenseWindow, WindowArray } from './window.ts';
 
 /** How the decoder that reads a cache was rewritten. */
@@ -37,6 +41,8 @@ export interface PackedGraph {
   readonly basis: BasisType;
   /** Whether it tells how much attention each token got. Default false. */
   readonly mass?: boolean;
+  /** Whether it reads packed tokens in tiers. Default false. */
+  readonly tiered?: boolean;
   /** Whether it tells the second moments of its queries. Default false. */
   readonly queryMoments?: boolean;
   /** What errors of keys cost, by layer, where the model has query moments. */
@@ -84,6 +90,35 @@ export function makeFeeds(graph: PackedGraph, window: DenseWindow, packed: Packe
       const factors = dummyPacked ? dummySide(held, batch, numKvHeads * headDim) : held;
       feeds[windowName(index, side)] = new Tensor(graph.shape.windowType, filled as Float32Array, [batch, numKvHeads, rows, headDim]);
       Object.assign(feeds, factorFeeds(graph, index, side, factors, { batch, segments, tokens, numKvHeads, headDim }));
+    }
+  });
+  if (packed.tiers) Object.assign(feeds, tierFeeds(graph, packed, packed.tiers, [batch, segments]));
+  return feeds;
+}
+
+/** Codes as tiers read them, in the place of whole ones, and in which order. Empty tensors are ordinary where tiers are. */
+function tierFeeds(
+  graph: PackedGraph,
+  packed: PackedPart,
+  tiers: Tiers,
+  [batch, segments]: readonly [number, number],
+): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = {};
+  const [numInFirst, numInSecond] = tiers.rows;
+  const codes = (data: CodeArray, tokens: number, rank: number): Tensor =>
+    new Tensor(graph.codes as 'float32', data as Float32Array, [batch, segments, tokens, rank]);
+  graph.shape.layers.forEach(({ index }, l) => {
+    const order = tiers.order(l);
+    feeds[orderName(index)] = new Tensor('int32', order, [batch, order.length / batch]);
+    for (const [side, of] of [
+      ['key', 'keys'],
+      ['value', 'values'],
+    ] as const) {
+      const held = packed.whole(l)[of];
+      const { first, lead, leadRank } = tiers.views(held, of);
+      feeds[codesName(index, side)] = codes(first, numInFirst, held.rank);
+      feeds[leadName(index, side)] = codes(lead, numInSecond, leadRank);
+      feeds[leadRankName(side)] = new Tensor('int64', BigInt64Array.of(BigInt(tiers.rule.leads[of])), [1]);
     }
   });
   return feeds;

@@ -19,16 +19,18 @@ export interface Extents {
   readonly positionAxes?: number;
   /** Numbers in the tables of where tokens stand on each axis; only in `m-rope`. */
   readonly axisTables?: { readonly positions: number; readonly indices: number };
-  /** Image tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
+  /** Numbers that say which tokens' codes lie where, in tiers. */
+  readonly tierIndices?: number;
+  /** Tokens waiting to be packed whose unrotated keys and positions are kept; 0 once they are. */
   readonly pendingTokens: number;
   /** Tokens per sequence there is room to remember: an id of four bytes and a mask byte each. */
   readonly tokenCapacity: number;
-  /** Numbers kept of each token for eviction, and tokens per sequence there is room for; none unless a policy watches. */
-  readonly watched?: { readonly numbers: number; readonly capacity: number };
+  /** Numbers kept of each token for eviction and for tiers, and tokens per sequence there is room for; none unless somebody watches. */
+  readonly watched?: readonly { readonly numbers: number; readonly capacity: number }[];
 }
 
 export interface Footprint {
-  /** Exact rows: text, sink, recent, and images not yet packed. */
+  /** Exact rows: sink, recent, and text and images not yet packed. */
   readonly window: number;
   readonly codes: number;
   readonly bases: number;
@@ -36,23 +38,23 @@ export interface Footprint {
   readonly steps: number;
   /** Slots, positions and tables of them, token ids and the padding mask. */
   readonly indices: number;
-  /** Unrotated keys of images not yet packed, and their positions. */
+  /** Unrotated keys of what is to be packed and is not yet, and their positions. */
   readonly pending: number;
-  /** What eviction goes by: attention or key norms, four bytes a token. */
+  /** What eviction and tiers go by: attention or key norms, four bytes a token. */
   readonly watched: number;
   readonly total: number;
 }
 
 const INDEX_BYTES = 8;
 /** Three counts of eight bytes, for codes or bases that are *mixed*. */
-const WIDTHS_BYTES = 24;
+export const WIDTHS_BYTES = 24;
 const AXIS_INDEX_BYTES = 4;
 const TOKEN_BYTES = 5;
 const PENDING_POSITION_BYTES = 4;
 
-/** Bytes of the tables of where tokens stand on each axis. */
-export function axisBytes({ axisTables }: Extents): number {
-  return INDEX_BYTES * (axisTables?.positions ?? 0) + AXIS_INDEX_BYTES * (axisTables?.indices ?? 0);
+/** Bytes of the tables of where tokens stand on each axis, and of whose codes lie where. */
+export function axisBytes({ axisTables, tierIndices = 0 }: Extents): number {
+  return INDEX_BYTES * (axisTables?.positions ?? 0) + AXIS_INDEX_BYTES * ((axisTables?.indices ?? 0) + tierIndices);
 }
 
 /** Bytes of a cache with these extents. */
@@ -76,7 +78,10 @@ export function footprint(shape: ModelShape, format: Format, extents: Extents): 
     TOKEN_BYTES * batch * extents.tokenCapacity +
     axisBytes(extents);
   const pending = extents.pendingTokens * (sum((l) => width(l) * ELEMENT_BYTES.float32) + PENDING_POSITION_BYTES * positionAxes);
-  const watched = ELEMENT_BYTES.float32 * batch * (extents.watched?.numbers ?? 0) * (extents.watched?.capacity ?? 0);
+  const watched = (extents.watched ?? []).reduce(
+    (sum, { numbers, capacity }) => sum + ELEMENT_BYTES.float32 * batch * numbers * capacity,
+    0,
+  );
   const total = window + codes + bases + steps + indices + pending + watched;
   return { window, codes, bases, steps, indices, pending, watched, total };
 }

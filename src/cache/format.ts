@@ -21,6 +21,10 @@ export interface SideLayout {
   readonly split?: Split | undefined;
 }
 
+export function layoutOf(side: SideLayout | undefined): SideLayout {
+  return { rank: side?.rank ?? 0, split: side?.split };
+}
+
 /** Elements of a token's codes. */
 export function codeLength({ codes }: Format, { rank, split }: SideLayout): number {
   return codes === 'mixed' ? (split ? bytesOf(split.codes) : 0) : rank;

@@ -1,4 +1,5 @@
 /** The packed part: codes and bases of all segments, in the layout the graph reads. */
+import { firstColumns } from '../encode/columns.ts';
 import type { Factors } from '../encode/factor.ts';
 import { assert } from '../errors.ts';
 import type { Ranks } from '../options.ts';
@@ -8,6 +9,7 @@ import { type BasisArray, type CodeArray, type Format, isMixed, type SideLayout 
 import { type LostEnergy, meanLost } from './lost-energy.ts';
 import { type BitsWanted, chooseSplit, rankOf } from './share.ts';
 import { emptySide, movedSide, type PackedSide, readBasis, type SideDims, sideBytes, usedSide, writeSide } from './side.ts';
+import { type ImportanceOf, type TierRule, Tiers } from './tiers.ts';
 
 type PackedArray = CodeArray | BasisArray | BigInt64Array;
 
@@ -34,7 +36,7 @@ export interface NewSegment {
 }
 
 /**
- * Segments of all sequences. M is the most segments any sequence has and T the longest; what is shorter is padded with zeros and slot -1.
+ * Segments of all sequences, images' and text's. M is the most segments any sequence has and T the longest; what is shorter is padded with zeros and slot -1.
  * Once in, codes are only ever moved, never encoded again. A single sequence's buffers have room for more segments than are in use, so that
  * images that come one by one are not copied each time; the graph is fed the used part.
  */
@@ -53,12 +55,16 @@ export class PackedPart {
   #slots: BigInt64Array;
   #positions: BigInt64Array;
   #axisTables: AxisTables | undefined;
+  /** Present where the graph reads tiers. */
+  readonly tiers: Tiers | undefined;
+  #allotted: readonly { readonly keys: SideLayout; readonly values: SideLayout }[] | undefined;
 
   /**
    * @param axes A: numbers in a token's position. Default 1.
    * @param wanted what bits are shared out by; needed where codes or bases are *mixed*
+   * @param tiers how tokens are dealt to tiers; needed where the graph reads them
    */
-  constructor(shape: ModelShape, batch: number, format: Format, axes = 1, wanted?: ColumnsWanted) {
+  constructor(shape: ModelShape, batch: number, format: Format, axes = 1, wanted?: ColumnsWanted, tiers?: TierRule) {
     assert(wanted || !isMixed(format), 'mixed without a number of bits');
     this.#shape = shape;
     this.#format = format;
@@ -69,6 +75,7 @@ export class PackedPart {
     this.#layers = shape.layers.map(() => ({ keys: emptySide(format), values: emptySide(format) }));
     this.#slots = new BigInt64Array(0);
     this.#positions = new BigInt64Array(0);
+    this.tiers = tiers && new Tiers(tiers);
     this.#tellAxes();
   }
 
@@ -102,13 +109,24 @@ export class PackedPart {
     return this.#axisTables;
   }
 
-  /** The used part of one layer's buffers. */
+  /** Deals tokens to tiers, where the graph reads them. */
+  deal(importanceOf: ImportanceOf): void {
+    this.tiers?.split(this.#layers, this.slots, importanceOf);
+  }
+
+  /** The used part of one layer's buffers; of codes in tiers, `tiers` has the parts. */
   layer(index: number): PackedLayer {
-    const layer = this.#layers[index];
-    assert(layer, `packed part has no layer ${index}`);
+    const layer = this.whole(index);
     const places = { segments: this.batch * this.#numSegments, tokens: this.#numTokens };
     const used = (side: PackedSide): PackedSide => usedSide(side, this.#format, this.#dims(index), places);
     return { keys: used(layer.keys), values: used(layer.values) };
+  }
+
+  /** One layer's buffers with all there is to grow into. */
+  whole(index: number): PackedLayer {
+    const layer = this.#layers[index];
+    assert(layer, `packed part has no layer ${index}`);
+    return layer;
   }
 
   /** Bytes of all buffers as allocated. */
@@ -117,8 +135,15 @@ export class PackedPart {
       this.#layers.reduce((sum, { keys, values }) => sum + sideBytes(keys) + sideBytes(values), 0) +
       this.#slots.byteLength +
       this.#positions.byteLength +
-      (this.#axisTables ? axisTableBytes(this.#axisTables) : 0)
+      (this.#axisTables ? axisTableBytes(this.#axisTables) : 0) +
+      4 * (this.tiers?.indices ?? 0)
     );
+  }
+
+  /** Decides how every layer and side is held, before anything is. Segments then bring at least as many columns, and lose those beyond. */
+  allot(layouts: readonly { readonly keys: SideLayout; readonly values: SideLayout }[]): void {
+    assert(!this.#numSegments, 'columns allotted behind segments');
+    this.#allotted = layouts;
   }
 
   /**
@@ -127,9 +152,10 @@ export class PackedPart {
    * first segments decide how; those that come later get the same.
    *
    * @param longestComing tokens of the longest of those that follow
+   * @param hasSpare whether there is to be room for others where none are known to follow
    * @returns of each segment, what it leaves out as held
    */
-  add(segments: readonly NewSegment[], numComing = 0, longestComing = 0): LostEnergy[] {
+  add(segments: readonly NewSegment[], numComing = 0, longestComing = 0, hasSpare = true): LostEnergy[] {
     if (!segments.length) return [];
     const counts = [...this.counts];
     const lengths = this.counts.map((count, b) => (count ? this.#lengthOf(b, count - 1) : 0));
@@ -141,11 +167,14 @@ export class PackedPart {
       return { segment: (counts[sequence] ?? 0) - 1, start };
     });
     const numSegments = Math.max(...counts);
-    const growth = numComing > 0 ? numSegments + numComing : Math.ceil(this.#capacity * 1.5);
+    // Where bytes are counted out, nothing is held that nobody announced.
+    const growth = numComing > 0 || this.#allotted ? numSegments + numComing : hasSpare ? Math.ceil(this.#capacity * 1.5) : 0;
     const room = this.batch === 1 ? growth : 0;
     const capacity = numSegments <= this.#capacity ? this.#capacity : Math.max(numSegments, room);
     const tokens = Math.max(this.#numTokens, ...segments.map(({ slots }, s) => (places[s]?.start ?? 0) + slots.length));
     this.#relayout({ kept: this.counts, capacity, tokens }, (l, side, layout) => {
+      const allotted = this.#allotted?.[l]?.[side];
+      if (allotted) return { rank: allotted.rank, split: allotted.split };
       const factors = segments.flatMap((segment) => segment.layers[l]?.[side] ?? []);
       if (this.#wanted && isMixed(this.#format)) return layout.split ? layout : this.#share(l, side, factors, this.#wanted, longestComing);
       return { rank: Math.max(layout.rank, ...factors.map(({ rank }) => rank)) };
@@ -158,13 +187,24 @@ export class PackedPart {
       const ofLayers = this.#layers.map((layer, l) => {
         const factors = segment.layers[l];
         assert(factors, `segment has nothing for layer ${l}`);
-        const write = (side: PackedSide, of: Factors): number => writeSide(side, this.#format, this.#dims(l), of, at, firstRow);
+        const write = (side: PackedSide, of: Factors): number =>
+          writeSide(side, this.#format, this.#dims(l), this.#allotted ? firstColumns(of, side.rank) : of, at, firstRow);
         return { keys: write(layer.keys, this.#byAxis(factors.keys)), values: write(layer.values, factors.values) };
       });
       return meanLost(ofLayers);
     });
     this.#setCounts(counts);
     return lost;
+  }
+
+  /** Segments of each sequence, and tokens that segments have room for. */
+  get extents(): { readonly segments: number; readonly tokens: number }[] {
+    return this.counts.map((segments) => ({ segments, tokens: this.#numTokens }));
+  }
+
+  /** Tokens of each segment. */
+  get lengths(): number[] {
+    return this.counts.flatMap((count, b) => Array.from({ length: count }, (_, m) => this.#lengthOf(b, m)));
   }
 
   /** Tokens of sequence b's segment m. */
@@ -204,8 +244,13 @@ export class PackedPart {
       return;
     }
     const first = (b: number, m: number): number => Number(this.#slots[(b * this.#capacity + m) * this.#numTokens]);
-    // A sequence's segments are in the order of their slots, so those that stay are its first ones.
-    const kept = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)).filter((slot) => slot < length).length);
+    const firsts = this.counts.map((count, b) => Array.from({ length: count }, (_, m) => first(b, m)));
+    const kept = firsts.map((slots) => slots.filter((slot) => slot < length).length);
+    // Text is packed later than images behind it: those that stay need not be a sequence's first ones.
+    if (firsts.some((slots, b) => slots.findLastIndex((slot) => slot < length) >= (kept[b] as number))) {
+      this.remove(behind);
+      return;
+    }
     if (kept.every((count, b) => count === this.counts[b])) return;
     const numSegments = Math.max(...kept);
     const tokens = numSegments ? this.#numTokens : 0;
@@ -245,6 +290,7 @@ export class PackedPart {
         .filter((rows) => rows.length),
     );
     if (kept.flat(2).length === this.counts.reduce((sum, _, b) => sum + this.slotsOf(b).length, 0)) return;
+    this.tiers?.join(this.#layers);
     const capacity = Math.max(0, ...kept.map((segments) => segments.length));
     const tokens = Math.max(0, ...kept.flatMap((segments) => segments.map((rows) => rows.length)));
     const segments = kept.flatMap((rows, b) =>
@@ -284,6 +330,7 @@ export class PackedPart {
     });
     this.#numSegments = Math.max(...counts);
     this.#tellAxes();
+    this.tiers?.reset({ batch: this.batch, segments: this.#numSegments, capacity: this.batch * this.#capacity, tokens: this.#numTokens });
   }
 
   /** Lays out anew where tokens stand on each axis, if the decoder scores by axes. */
@@ -295,20 +342,22 @@ export class PackedPart {
 
   /** Moves the first `kept[b]` segments of each sequence into buffers of another extent or rank; leaves them where they are if nothing changes. */
   #relayout({ kept, capacity, tokens }: Layout, layoutOf: (l: number, side: 'keys' | 'values', now: SideLayout) => SideLayout): void {
+    this.tiers?.join(this.#layers);
     const before = { capacity: this.#capacity, tokens: this.#numTokens };
     const keepsAll = kept.every((count, b) => count === this.counts[b]);
     const isSame = keepsAll && capacity === before.capacity && tokens === before.tokens;
     const moves = kept.flatMap((count, b) => Array.from({ length: count }, (_, m) => [b * before.capacity + m, b * capacity + m] as const));
     const [from, to] = [before, { capacity, tokens }].map((of) => ({ segments: this.batch * of.capacity, tokens: of.tokens }));
     assert(from && to, 'two layouts');
-    this.#layers = this.#layers.map((layer, l) => {
+    // Layer by layer, so that only one of them is held twice.
+    for (const [l, layer] of this.#layers.entries()) {
       const moved = (side: 'keys' | 'values'): PackedSide => {
         const old = layer[side];
         const layout = layoutOf(l, side, { rank: old.rank, split: old.split });
         return isSame && layout.rank === old.rank ? old : movedSide(old, this.#format, this.#dims(l), layout, from, to, moves);
       };
-      return { keys: moved('keys'), values: moved('values') };
-    });
+      this.#layers[l] = { keys: moved('keys'), values: moved('values') };
+    }
     if (isSame) return;
     const movedIndex = (old: BigInt64Array, padding: bigint, perToken: number): BigInt64Array => {
       const [length, room] = [before.tokens * perToken, tokens * perToken];

@@ -1,5 +1,13 @@
 /** Numbers kept by slot, in typed arrays that double when full: survives packing, which moves tokens but not slots. */
 
+/** Slots as the graph reads them, as numbers: none needs more than the lower half, which comes first on every machine that runs ONNX Runtime. */
+export function slotsAsNumbers(slots: BigInt64Array): Int32Array {
+  const halves = new Int32Array(slots.buffer, slots.byteOffset, 2 * slots.length);
+  const numbers = new Int32Array(slots.length);
+  for (let i = 0; i < numbers.length; i++) numbers[i] = halves[2 * i] as number;
+  return numbers;
+}
+
 /** `rows` numbers for each slot of B sequences, float32; 0 where nothing was said. */
 export class SlotNumbers {
   readonly #batch: number;

@@ -37,16 +37,20 @@ export class TokenLog {
   /** Appends N slots to each sequence; `ids` [B][N], `mask` [B][N]. */
   append(ids: readonly (readonly number[])[], mask: readonly (readonly number[])[]): void {
     const added = mask[0]?.length ?? 0;
-    if (this.#length + added > this.#capacity) {
-      this.#capacity = Math.max(this.#length + added, 2 * this.#capacity);
-      this.#ids = this.#ids.map((row) => grown(row, new Int32Array(this.#capacity)));
-      this.#mask = this.#mask.map((row) => grown(row, new Uint8Array(this.#capacity)));
-    }
+    this.reserve(added);
     for (let b = 0; b < this.#batch; b++) {
       this.#ids[b]?.set(ids[b] ?? new Array<number>(added).fill(-1), this.#length);
       this.#mask[b]?.set(mask[b] ?? [], this.#length);
     }
     this.#length += added;
+  }
+
+  /** Makes room for N more slots of each sequence: of a prompt that comes in chunks, once. */
+  reserve(numComing: number): void {
+    if (this.#length + numComing <= this.#capacity) return;
+    this.#capacity = Math.max(this.#length + numComing, 2 * this.#capacity);
+    this.#ids = this.#ids.map((row) => grown(row, new Int32Array(this.#capacity)));
+    this.#mask = this.#mask.map((row) => grown(row, new Uint8Array(this.#capacity)));
   }
 
   /** Forgets all slots from `length` on. */

@@ -128,13 +128,18 @@ export class DenseWindow {
     return out;
   }
 
-  /** Removes rows of each sequence and gives back the memory they and any slack took, except for `numComing` rows that will soon be needed. */
-  remove(rows: readonly (readonly number[])[], numComing = 0): void {
+  /**
+   * Removes rows of each sequence and gives back the memory they and any slack took, except for `numComing` rows that will soon be needed.
+   *
+   * @param most rows that will be needed for certain: there is room for them at once, and for no more. Default: not known.
+   */
+  remove(rows: readonly (readonly number[])[], numComing = 0, most = 0): void {
     const keep = rows.map((gone, b) => {
       const drop = new Set(gone);
       return Array.from({ length: this.lengths[b] ?? 0 }, (_, s) => s).filter((s) => !drop.has(s));
     });
-    this.#relayout(keep, Math.min(this.#capacity, roundUp(Math.max(0, ...keep.map((row) => row.length)) + numComing)));
+    const capacity = Math.min(this.#capacity, roundUp(Math.max(0, ...keep.map((row) => row.length)) + numComing));
+    this.#relayout(keep, Math.max(capacity, roundUp(most)));
   }
 
   /** Bytes of all buffers as allocated. */
@@ -151,7 +156,8 @@ export class DenseWindow {
   /** Moves the rows `keep[b]` to the front of buffers of a new capacity. */
   #relayout(keep: readonly (readonly number[])[], capacity: number): void {
     const old = this.#capacity;
-    this.#layers = this.#layers.map((source, l) => {
+    // Layer by layer, so that only one of them is held twice.
+    for (const [l, source] of this.#layers.entries()) {
       const { numKvHeads, headDim } = this.#dims(l);
       const move = (from: WindowArray): WindowArray => {
         // Rows only ever move to the front, so buffers of the same capacity are their own target.
@@ -167,8 +173,8 @@ export class DenseWindow {
         }
         return to;
       };
-      return { keys: move(source.keys), values: move(source.values) };
-    });
+      this.#layers[l] = { keys: move(source.keys), values: move(source.values) };
+    }
     const slots = new BigInt64Array(this.batch * capacity).fill(-1n);
     keep.forEach((rows, b) => {
       rows.forEach((row, i) => {

@@ -6,6 +6,7 @@ import prettyBytes from 'pretty-bytes';
 import { type Comparison, compare } from '../compare.ts';
 import { AttentionPackError } from '../errors.ts';
 import type { PackedOptions } from '../options.ts';
+import { printAllocation } from './allocation.ts';
 import { jsonArg, packingArgs, packingOptions } from './args.ts';
 import { EMBEDDED_MODEL } from './embedded.ts';
 import { dtypeOption, loadDense, loadPacked, readImages } from './models.ts';
@@ -33,7 +34,8 @@ export const demoCommand = defineCommand({
       const demo = JSON.parse(readFileSync(file, 'utf8')) as DemoFile;
       const progress = new Progress();
       progress.update('loading the model');
-      const options = { ...demo.packing, ...dtypeOption(EMBEDDED_MODEL, undefined), ...packingOptions(args) };
+      const asked = packingOptions(args);
+      const options = { ...packingBeside(demo.packing, asked), ...dtypeOption(EMBEDDED_MODEL, undefined), ...asked };
       const images = await readImages(demo.images.slice(0, NUM_IMAGES).map((image) => path.join(folder, image.file)));
       const { packed, processor } = await loadPacked(EMBEDDED_MODEL, options);
       const dense = await loadDense(EMBEDDED_MODEL, dtypeOption(EMBEDDED_MODEL, undefined));
@@ -46,9 +48,16 @@ export const demoCommand = defineCommand({
       const expected = demo.questions.map((entry) => entry.answer);
       printAnswers(result, expected);
       printFigures(result);
+      printAllocation(result.report);
       if (args.json) printJson(toJson(result, expected));
     }),
 });
+
+/** What is left of the demo's own packing where bytes are to be shared out: that decides ranks, and element types by itself. */
+function packingBeside({ rank, codes, basis, ...others }: PackedOptions, { compression, budget, preset }: PackedOptions): PackedOptions {
+  const sharesOut = compression !== undefined || budget !== undefined || preset !== undefined;
+  return sharesOut ? others : { rank, codes, basis, ...others };
+}
 
 function printAnswers({ answers }: Comparison, expected: readonly string[]): void {
   const mark = (answer: string, right: string | undefined): string => (answer === right ? colours.green(answer) : colours.yellow(answer));

@@ -84,7 +84,7 @@ async function run(args: Args): Promise<void> {
 }
 
 /** Pixels a side that a local model reads, where all pictures have one size that can be drawn. */
-function ownPixels(model: string): number | undefined {
+export function ownPixels(model: string): number | undefined {
   const file = path.join(model, 'config.json');
   if (!existsSync(file)) return undefined;
   const { vision_config } = JSON.parse(readFileSync(file, 'utf8')) as { vision_config?: { image_size?: number } };

@@ -6,6 +6,7 @@ import { PackedCache } from '../cache.ts';
 import { AttentionPackError, assert } from '../errors.ts';
 import { prompt, question } from '../prompt.ts';
 import { STATE } from '../state.ts';
+import { printAllocation } from './allocation.ts';
 import { jsonArg, needed, packingArgs, packingOptions, wholeNumber } from './args.ts';
 import { MODEL_ARGUMENT, modelNamed } from './embedded.ts';
 import { dtypeOption, loadPacked, readImages } from './models.ts';
@@ -72,8 +73,9 @@ export const runCommand = defineCommand({
       else
         process.stdout.write(
           `\n${colours.dim(
-            `${report.tokens} tokens, ${report.packedTokens} of them packed; cache ${prettyBytes(report.bytes.total)} against ${prettyBytes(report.denseFp16Bytes)} dense fp16 (${report.compression.toFixed(1)} times smaller, images alone ${report.visualCompression.toFixed(1)}); ${seconds.toFixed(1)} s`,
+            `${report.tokens} tokens, ${report.packedTokens + report.packedTextTokens} of them packed; cache ${prettyBytes(report.bytes.total)} against ${prettyBytes(report.denseFp16Bytes)} dense fp16 (${report.compression.toFixed(1)} times smaller, packed ones alone ${report.visualCompression.toFixed(1)}); ${seconds.toFixed(1)} s`,
           )}\n`,
         );
+      if (!args.json) printAllocation(report);
     }),
 });

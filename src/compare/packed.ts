@@ -50,7 +50,7 @@ export async function holdPacked(
 function packedBytes({ numVisualTokens }: AskedContext, report: CacheReport, perToken: number): HeldBytes {
   const packedFp16 = perToken * report.packedTokens;
   const packed = report.visualCompression ? packedFp16 / report.visualCompression : 0;
-  const windowTokens = report.tokens - report.packedTokens - report.evictedTokens;
+  const windowTokens = report.tokens - report.packedTokens - report.packedTextTokens - report.evictedTokens;
   const denseVisual = numVisualTokens - report.packedTokens - report.evictedImageTokens;
   const dense = windowTokens ? (report.bytes.window * denseVisual) / windowTokens : 0;
   return {

@@ -53,17 +53,16 @@ export async function extendBasis(
   // 2. New directions for what remains, the fewest that do.
   const room = lostByOld > tolerance ? Math.max(0, growth.rank - numHeld) : 0;
   const more = await encoder.factor(old.error, numTokens, width, room, seed);
-  const numNew = columnsFor(more, lostByOld, tolerance);
+  const { added, numNew } = await upright(more, columnsFor(more, lostByOld, tolerance), known, numHeld, width, products);
   // 3. Side by side.
   const total = numHeld + numNew;
   const codes = new Float32Array(numTokens * total);
-  const newCodes = new Float32Array(numTokens * numNew);
+  const remains = { values: old.error, rows: numTokens, columns: width };
+  const newCodes = numNew ? (await products.timesTransposed(remains, { values: added, rows: numNew, columns: width })).values : added;
   for (let t = 0; t < numTokens; t++) {
-    newCodes.set(more.codes.subarray(t * more.rank, t * more.rank + numNew), t * numNew);
     codes.set(old.codes.subarray(t * numHeld, (t + 1) * numHeld), t * total);
     codes.set(newCodes.subarray(t * numNew, (t + 1) * numNew), t * total + numHeld);
   }
-  const added = more.basis.slice(0, numNew * width);
   const basis = new Float32Array(total * width);
   basis.set(held);
   basis.set(metric ? unweighted(added, numNew, metric) : added, held.length);
@@ -108,17 +107,51 @@ async function isOrthonormal(basis: Dense<Float32Array>, products: Products<Floa
 
 /** The fewest leading columns of `more`, which factor what was lost, that leave out no more than the tolerance; all of them if none do. */
 function columnsFor(more: Factors, lostByOld: number, tolerance: number): number {
-  const energies = more.singularValues.map((value) => value * value);
+  const energies = Array.from(more.singularValues, (value) => value * value);
   const all = energies.reduce((sum, value) => sum + value, 0);
   if (!(all > 0)) return 0;
   // `more` leaves out a share of its own.
   const whole = all / (1 - more.lostEnergy);
-  let left = whole;
-  for (const [c, energy] of energies.entries()) {
-    if ((left / whole) * lostByOld <= tolerance) return c;
-    left -= energy;
+  // Summed up from the smallest: taken off the whole one by one, the last would drown in its rounding, and directions of noise be kept.
+  let left = whole - all;
+  for (let c = more.rank; c > 0; c--) {
+    left += energies[c - 1] as number;
+    if ((left / whole) * lostByOld > tolerance) return c;
   }
-  return more.rank;
+  return 0;
+}
+
+/** Of a row of length 1, what stands apart from the rows held is at least so long, or it is theirs, and not of what they leave out. */
+const LEAST_APART = 0.5;
+
+/**
+ * The first `wanted` rows of `more`, made orthogonal to the rows held. Where what those leave out is near rounding, its directions lean on them; a basis with such
+ * rows is full before it spans its space, and reading through it loses what it could hold. Those that mostly lie in the rows held are left out, with all behind.
+ */
+async function upright(
+  more: Factors,
+  wanted: number,
+  held: Float32Array,
+  numHeld: number,
+  width: number,
+  products: Products<Float32Array>,
+): Promise<{ added: Float32Array; numNew: number }> {
+  const added = more.basis.slice(0, wanted * width);
+  if (!wanted || !numHeld) return { added, numNew: wanted };
+  const basis = { values: held, rows: numHeld, columns: width };
+  for (let pass = 0; pass < 2; pass++) {
+    const leaning = await products.timesTransposed({ values: added, rows: wanted, columns: width }, basis);
+    if (leaning.values.every((value) => Math.abs(value) < 1e-6)) break;
+    const { values } = await products.times(leaning, basis);
+    for (let i = 0; i < added.length; i++) added[i] = (added[i] as number) - (values[i] as number);
+  }
+  for (let c = 0; c < wanted; c++) {
+    const row = added.subarray(c * width, (c + 1) * width);
+    const norm = Math.sqrt(sumOfSquares(row));
+    if (norm < LEAST_APART) return { added: added.slice(0, c * width), numNew: c };
+    for (let k = 0; k < width; k++) row[k] = (row[k] as number) / norm;
+  }
+  return { added, numNew: wanted };
 }
 
 function sumOfSquares(values: Float32Array): number {

@@ -17,6 +17,7 @@ import { entriesOf, holdStock, type StockContext } from '../compare/stock.ts';
 import { firstLine, RefusedGraphError } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
+import { presetCache, presetGraph } from '../options/preset.ts';
 import { needsMass, resolveCacheOptions } from '../options.ts';
 import { type PackedModel, STATE } from '../state.ts';
 import { type CacheSetting, DENSE } from './settings.ts';
@@ -101,12 +102,14 @@ export async function openHolders(model: string, settings: readonly CacheSetting
           return { setting, hold: (forms) => holdQuantised(quantised, forms.full, forms.dense, forms.magnitudes, setting) };
         }
         case 'packed': {
-          const { rotary, codes, basis, window, ...cache } = setting.options;
-          const graph = { rotary, codes, basis, window, mass: needsMass(cache.evict) || undefined };
+          const { rotary, codes, basis, window, ...given } = setting.options;
+          const cache = presetCache(given);
+          const own = defined({ rotary, codes, basis, window, mass: needsMass(cache.evict) || undefined });
+          const graph = { ...presetGraph(cache, load.device !== 'webgpu'), ...own };
           const key = JSON.stringify(graph);
           let loaded = graphs.get(key);
           if (!loaded) {
-            loaded = keep(await explained(model, () => packed(AutoModelForImageTextToText, model, { ...load, ...defined(graph) })));
+            loaded = keep(await explained(model, () => packed(AutoModelForImageTextToText, model, { ...load, ...graph })));
             await shareEncoders(dense, loaded);
             graphs.set(key, loaded);
           }

@@ -1,5 +1,8 @@
 /** Cache settings as `--cache` names them: ways to hold a context that are measured side by side. */
+import { SPENDS } from '../cache/prices.ts';
 import { AttentionPackError } from '../errors.ts';
+import { PRESETS } from '../options/preset.ts';
+import { bytesOf, COUNTED } from '../options/target.ts';
 import {
   BASES,
   BASIS_PER,
@@ -12,10 +15,13 @@ import {
   type PackedOptions,
   type Ranks,
   SPREADS,
+  TEXTS,
+  type TextOptions,
 } from '../options.ts';
 import { SCALES, type Scales } from '../passes/quantised-cache.ts';
 import { POLICY_NAMES } from '../policies/index.ts';
 import { BASIS_TYPES, CODE_TYPES, ROTARY_MODES, WINDOW_TYPES } from '../shape.ts';
+import { TIERS_OF, type TierOptions } from '../tier-options.ts';
 
 /** One way to hold a context. Names are unique and canonical: the same setting always has the same one. */
 export type CacheSetting =
@@ -36,7 +42,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   int8: "ONNX Runtime's own 8-bit cache; int8:scales=tensor for one scale a layer and side instead of one a column",
   int4: "ONNX Runtime's own 4-bit cache; likewise",
   packed:
-    'images packed; packed:8 is packed:rank=8; further options: rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, chunk, seed; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
+    'images packed; packed:8 is packed:rank=8, packed:auto is packed:preset=auto; further options: compression, counted, budget, spend, rank=keys/values, rotary, codes, basis, bits, spread, window, basis-per, tolerance, bases, compact-at, sink, recent, text, text-every, text-recent, chunk, seed; tiers and tier-rank, with tier-of, tier-every; evict and keep, with evict-when, evict-of, evict-per, evict-sink, evict-recent, evict-queries, evict-layer, evict-seed',
   evict:
     'nothing packed, rows in float16, image tokens evicted by a policy: evict:snapkv,keep=0.25 is evict:evict=snapkv,keep=0.25; further options: those of packed that begin with evict',
 };
@@ -110,6 +116,11 @@ function quantised(text: string, name: 'int8' | 'int4', given: Given): CacheSett
 
 /** How each option of `packed` is read; the words of the command line. */
 const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => PackedOptions>> = {
+  preset: (value, where) => ({ preset: oneOf(where, value, PRESETS) }),
+  compression: (value, where) => ({ compression: times(value, where) }),
+  counted: (value, where) => ({ counted: oneOf(where, value, COUNTED) }),
+  budget: (value) => ({ budget: bytesOf(value) }),
+  spend: (value, where) => ({ spend: oneOf(where, value, SPENDS) }),
   rank: (value, where) => ({ rank: ranks(value, where) }),
   rotary: (value, where) => ({ rotary: oneOf(where, value, ROTARY_MODES) }),
   codes: (value, where) => ({ codes: oneOf(where, value, CODE_TYPES) }),
@@ -123,8 +134,23 @@ const PACKED_OPTIONS: Readonly<Record<string, (value: string, where: string) => 
   'compact-at': (value, where) => ({ compactAt: oneOf(where, value, COMPACT_AT) }),
   sink: (value, where) => ({ sink: whole(value, where, 0) }),
   recent: (value, where) => ({ recent: whole(value, where, 0) }),
+  text: (value, where) => ({ text: oneOf(where, value, TEXTS) }),
   chunk: (value, where) => ({ chunk: whole(value, where, 1) }),
   seed: (value, where) => ({ seed: whole(value, where, 0) }),
+};
+
+/** How each word of packed text is read; any of them packs it. */
+const TEXT_OPTIONS: Readonly<Record<string, (value: string, where: string) => TextOptions>> = {
+  'text-every': (value, where) => ({ every: whole(value, where, 1) }),
+  'text-recent': (value, where) => ({ recent: whole(value, where, 0) }),
+};
+
+/** How each word of tiers is read. */
+const TIER_WORDS: Readonly<Record<string, (value: string, where: string) => Partial<TierOptions>>> = {
+  tiers: (value, where) => ({ share: shareOrOne(value, where) }),
+  'tier-rank': (value, where) => ({ rank: ranks(value, where) }),
+  'tier-of': (value, where) => ({ of: oneOf(where, value, TIERS_OF) }),
+  'tier-every': (value, where) => ({ every: whole(value, where, 1) }),
 };
 
 /** How each word of eviction is read; `keep` alone has no prefix, since nothing else is kept. */
@@ -142,11 +168,17 @@ const EVICT_OPTIONS: Readonly<Record<string, (value: string, where: string) => P
 };
 
 function packedSetting(text: string, given: Given): CacheSetting {
-  const words = [...Object.keys(PACKED_OPTIONS), ...Object.keys(EVICT_OPTIONS)];
+  const words = [PACKED_OPTIONS, TEXT_OPTIONS, TIER_WORDS, EVICT_OPTIONS].flatMap((options) => Object.keys(options));
   const values = valuesOf(text, 'packed', given, words, 'rank');
-  const options = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
-  const evict = evictOf(text, 'packed', values);
-  return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: { ...options, ...(evict && { evict }) } };
+  const { text: word, ...others } = read(PACKED_OPTIONS, values, 'packed') as PackedOptions;
+  const counts = read(TEXT_OPTIONS, values, 'packed') as TextOptions;
+  const hasCounts = Object.keys(counts).length > 0;
+  if (hasCounts && word === 'dense')
+    throw new AttentionPackError(`'${text}': text-every and text-recent are of packed text, and text is dense`);
+  const options: PackedOptions = { ...others, ...(hasCounts ? { text: counts } : word && { text: word }) };
+  const [tiers, evict] = [tiersOf(text, values), evictOf(text, 'packed', values)];
+  const all = { ...options, ...(tiers && { tiers }), ...(evict && { evict }) };
+  return { kind: 'packed', name: nameOf('packed', values, words, 'rank'), options: all };
 }
 
 function evictSetting(text: string, given: Given): CacheSetting {
@@ -155,6 +187,14 @@ function evictSetting(text: string, given: Given): CacheSetting {
   const evict = evictOf(text, 'evict', values);
   if (!evict) throw new AttentionPackError(`'${text}': evict takes a policy: ${POLICY_NAMES.join(', ')}; and keep`);
   return { kind: 'packed', name: nameOf('evict', values, words, 'evict'), options: { ...UNPACKED, evict } };
+}
+
+/** @throws {AttentionPackError} if a share and the others' rank are not both given, or options of tiers without them */
+function tiersOf(text: string, values: ReadonlyMap<string, string>): TierOptions | undefined {
+  const { share, rank, ...others } = read(TIER_WORDS, values, 'packed') as Partial<TierOptions>;
+  if (share !== undefined && rank !== undefined) return { share, rank, ...others };
+  if (share === undefined && rank === undefined && !Object.keys(others).length) return undefined;
+  throw new AttentionPackError(`'${text}': tiers need a share and the rank of the others, such as tiers=0.25,tier-rank=16`);
 }
 
 /** @throws {AttentionPackError} if policy and what it keeps are not both given, or options of it without them */
@@ -169,7 +209,7 @@ function evictOf(text: string, name: string, values: ReadonlyMap<string, string>
 function valuesOf(text: string, name: string, given: Given, words: readonly string[], short: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const [key, value] of given) {
-    const [option, said] = value === undefined ? [short, key] : [key, value];
+    const [option, said] = value === undefined ? [PRESETS.some((preset) => preset === key) ? 'preset' : short, key] : [key, value];
     if (!words.includes(option)) throw new AttentionPackError(`'${text}': ${name} has no option '${option}'; it has ${words.join(', ')}`);
     if (values.has(option)) throw new AttentionPackError(`'${text}': ${option} is given twice`);
     values.set(option, said);
@@ -203,6 +243,16 @@ function ranks(text: string, where: string): number | Ranks {
 function shareBelowOne(text: string, where: string): number {
   // One way to write each: settings go by their names.
   if (!/^0(\.\d*[1-9])?$/.test(text)) throw new AttentionPackError(`${where} takes a share below 1 such as 0.02; got '${text}'`);
+  return Number(text);
+}
+
+function shareOrOne(text: string, where: string): number {
+  if (!/^(0\.\d*[1-9]|1)$/.test(text)) throw new AttentionPackError(`${where} takes a share such as 0.25, at most 1; got '${text}'`);
+  return Number(text);
+}
+
+function times(text: string, where: string): number {
+  if (!/^[1-9]\d*(\.\d*[1-9])?$/.test(text)) throw new AttentionPackError(`${where} takes a number >= 1 such as 8; got '${text}'`);
   return Number(text);
 }
 

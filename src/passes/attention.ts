@@ -13,6 +13,7 @@ import { handOutMass } from './mass.ts';
 import { handOutQueryMoment } from './query-moment.ts';
 import { projectRows, type Rows } from './rows.ts';
 import { scoreFused, scorePlain } from './scores.ts';
+import { attendTiers, biasInOrder, tierParts } from './tiers.ts';
 import { attendCodes, basisMatrix, codesMatrix } from './unpack.ts';
 
 /** How the subgraph is spelled for an execution provider. */
@@ -40,6 +41,8 @@ export interface Packing {
   readonly axisColumns?: readonly (readonly number[])[];
   /** Whether each layer tells how much attention its columns got. */
   readonly mass: boolean;
+  /** Whether packed tokens are read in tiers. */
+  readonly tiered: boolean;
   /** Whether each layer tells the second moment of its queries. */
   readonly queryMoments: boolean;
 }
@@ -84,7 +87,7 @@ export function packAttention(editor: GraphEditor, attention: AttentionNode, pac
     const squeezed = layer.add('Tanh', [scores_BHkvRC], 'scores_tanh_BHkvRC'); // the division is in the products' scale
     scores_BHkvRC = layer.add('Mul', [squeezed, editor.scalar(attention.softcap, layer.type)], 'scores_capped_BHkvRC');
   }
-  const bias = shared.bias(attention.shape.localWindow, layer.groups);
+  const bias = packing.tiered ? biasInOrder(layer) : shared.bias(attention.shape.localWindow, layer.groups);
   const masked_BHkvRC = layer.add('Add', [scores_BHkvRC, bias], 'scores_masked_BHkvRC');
 
   // 3. One softmax over packed and dense tokens together.
@@ -140,24 +143,24 @@ export const ELEMENT: Readonly<Record<CodeType | BasisType, DataType>> = {
   mixed: DataType.UINT8,
 };
 
+/** [B, Hkv, R, M·T] -> [B, M, H·N, T]: all heads share a segment's codes, so their rows lie side by side in one product. */
+function bySegment(layer: Layer, weights_BHkvRMxT: string): string {
+  const { shared, attention } = layer;
+  const rows = shared.shape(0, shared.timesNew(attention.shape.numHeads), shared.numSegments, -1);
+  const weights_BHRMT = layer.add('Reshape', [weights_BHkvRMxT, rows], 'weights_BHRMT');
+  return layer.add('Transpose', [weights_BHRMT], 'weights_BMHRT', { perm: [0, 2, 1, 3] });
+}
+
 /** Sums values by weight: packed through codes, then basis; window and new tokens as they are. [B, Hkv, R, D] */
 function attend(layer: Layer, weights_BHkvRC: string, rows: Rows): string {
-  const { editor, shared, attention } = layer;
-  const { numHeads } = attention.shape;
-  const parts = ['packed_BHkvRMxT', 'window_BHkvRS', 'new_BHkvRN'].map((part) =>
-    editor.fresh(`packed_attention.${attention.shape.index}/weights_${part}`),
+  const { editor, shared, attention, packing } = layer;
+  const parts = [...(packing.tiered ? ['first_BHkvRMxT', 'second_BHkvRMxT'] : ['packed_BHkvRMxT']), 'window_BHkvRS', 'new_BHkvRN'].map(
+    (part) => editor.fresh(`packed_attention.${attention.shape.index}/weights_${part}`),
   );
-  const [packed_BHkvRMxT, window_BHkvRS, new_BHkvRN] = parts as [string, string, string];
-  editor.append('Split', [weights_BHkvRC, shared.scoreParts], parts, { attributes: { axis: -1 } });
-
-  // All heads share a segment's codes, so their rows lie side by side in one product.
-  const packed_BHRMT = layer.add(
-    'Reshape',
-    [packed_BHkvRMxT, shared.shape(0, shared.timesNew(numHeads), shared.numSegments, -1)],
-    'weights_BHRMT',
-  );
-  const packed_BMHRT = layer.add('Transpose', [packed_BHRMT], 'weights_BMHRT', { perm: [0, 2, 1, 3] });
-  const fromPacked = attendCodes(layer, packed_BMHRT);
+  const [new_BHkvRN, window_BHkvRS, ...packed] = parts.toReversed() as [string, string, string, ...string[]];
+  editor.append('Split', [weights_BHkvRC, packing.tiered ? tierParts(layer) : shared.scoreParts], parts, { attributes: { axis: -1 } });
+  const weights = packed.toReversed().map((part) => bySegment(layer, part));
+  const fromPacked = packing.tiered ? attendTiers(layer, weights) : attendCodes(layer, weights[0] as string);
 
   const fromWindow = layer.add('MatMul', [window_BHkvRS, layer.window('value')], 'attended_window_BHkvRD');
   const fromNew = layer.add('MatMul', [new_BHkvRN, rows.value_BHkvND], 'attended_new_BHkvRD');

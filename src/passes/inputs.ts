@@ -28,6 +28,7 @@ import { type BasisType, type CodeType, type LayerShape, packsRawKeys } from '..
 import { ELEMENT, type Packing } from './attention.ts';
 import { type AttentionNode, isAttention, nodeName } from './attention-node.ts';
 import { ATTENTION_MASK, type Shared } from './mask.ts';
+import { addTierInputs } from './tiers.ts';
 
 const SIDES: readonly Side[] = ['key', 'value'];
 
@@ -40,6 +41,7 @@ export function addPackedInputs(editor: GraphEditor, attentions: readonly Attent
   const axes = attentions[0]?.rotary?.source ? [attentions[0].rotary.source.axes] : [];
   if (packsRawKeys(packing.rotary)) editor.addInput(PACKED_POSITIONS, int64, [batch, 'packed_size', ...axes]);
   if (packing.rotary === 'm-rope') addAxisInputs(editor, axes[0] ?? 0);
+  if (packing.tiered) addTierInputs(editor, attentions, packing, batch);
   for (const { shape } of attentions) {
     for (const side of SIDES) {
       editor.setElementType(windowName(shape.index, side), packing.windowType);
@@ -60,11 +62,16 @@ function addAxisInputs(editor: GraphEditor, axes: number): void {
 }
 
 /** Codes, basis and what says how to read them, of one layer and side. */
-function addFactors(editor: GraphEditor, shape: LayerShape, side: Side, { codes, basis }: Packing, batch: Dim): void {
+function addFactors(editor: GraphEditor, shape: LayerShape, side: Side, { codes, basis, tiered }: Packing, batch: Dim): void {
   const { index, numKvHeads, headDim } = shape;
   const rank = `${side}_rank_${index}`;
   const held = (type: CodeType | BasisType, kind: string): Dim => (type === 'mixed' ? `${side}_${kind}_bytes_${index}` : rank);
-  editor.addInput(codesName(index, side), ELEMENT[codes], [batch, 'segments', 'segment_size', held(codes, 'code')]);
+  editor.addInput(codesName(index, side), ELEMENT[codes], [
+    batch,
+    'segments',
+    tiered ? 'first_tier_size' : 'segment_size',
+    held(codes, 'code'),
+  ]);
   editor.addInput(basisName(index, side), ELEMENT[basis], [batch, 'segments', numKvHeads, held(basis, 'basis'), headDim]);
   const numRows = stepRows(codes, basis);
   if (numRows) editor.addInput(stepsName(index, side), DataType.FLOAT, [batch, 'segments', numRows, rank]);

@@ -5,6 +5,7 @@ import type { GraphEditor } from '../onnx/index.ts';
 import type { Layer } from './attention.ts';
 import type { Rotary } from './attention-node.ts';
 import type { Shared } from './mask.ts';
+import { rotate } from './rotary.ts';
 
 /** Tables, and positions [B·M, T] in them, for the packed tokens. */
 export interface PackedRotary {
@@ -22,6 +23,24 @@ export function packedRotary({ editor, shared, attention }: Layer): PackedRotary
   );
   const { cosTable, sinTable } = tablesAt(editor, shared, rotary, axes_ABMxT, 'packed');
   return { rotary: { ...rotary, cosTable, sinTable }, positions: packedRows(editor, shared) };
+}
+
+/**
+ * Packed keys, rebuilt for a moment and turned to their positions: [B, M, Hkv, T, D].
+ *
+ * @param codes_BMTr of some of the tokens, those `positions` are of; `basis_BMHkvrD` has as many rows
+ */
+export function turnedKeys(layer: Layer, { rotary, positions }: PackedRotary, codes_BMTr: string, basis_BMHkvrD: string): string {
+  const { editor, shared, attention } = layer;
+  const { numKvHeads, headDim } = attention.shape;
+  const codes_BM1Tr = layer.add('Unsqueeze', [codes_BMTr, editor.ints([2])], 'key_codes_BM1Tr');
+  const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, basis_BMHkvrD], 'keys_unturned_BMHkvTD');
+  const numRows = shared.segmentsOfBatch();
+  const keys_BMxHkvTD = layer.add('Reshape', [keys_BMHkvTD, shared.shape(numRows, numKvHeads, -1, headDim)], 'keys_unturned_BMxHkvTD');
+  const size = { numHeads: numKvHeads, headDim, type: layer.type };
+  const wanted = layer.named('keys_BMxHkvTD');
+  const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, positions, rotary, size, wanted);
+  return layer.add('Reshape', [turned_BMxHkvTD, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, headDim)], 'keys_BMHkvTD');
 }
 
 /**

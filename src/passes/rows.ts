@@ -54,3 +54,10 @@ function handOut({ editor, type: layerType }: Layer, value: string, name: string
   producer.output = producer.output?.map((output) => (output === value ? name : output)); // no node only to rename
   return name;
 }
+
+/** [B, Hkv·R or Hkv, R, M, T] -> [B, Hkv, R, M·T]. The last dimension is the inferred one: only it may be 0. */
+export function joinSegments(layer: Layer, scores: string): string {
+  const { shared, groups, attention } = layer;
+  const shape = shared.shape(0, attention.shape.numKvHeads, shared.timesNew(groups), -1);
+  return layer.add('Reshape', [scores, shape], 'scores_packed_BHkvRMxT');
+}

@@ -8,9 +8,9 @@ import { float } from '../onnx/index.ts';
 import type { Layer } from './attention.ts';
 import { orderedRotary } from './axis-places.ts';
 import { byAxis, scoreByAxes } from './m-rope.ts';
-import { type PackedRotary, packedRotary } from './packed-rotary.ts';
-import { rotate } from './rotary.ts';
-import type { Rows } from './rows.ts';
+import { type PackedRotary, packedRotary, turnedKeys } from './packed-rotary.ts';
+import { joinSegments, type Rows } from './rows.ts';
+import { scoreTiers } from './tiers.ts';
 import { scoreCodes } from './unpack.ts';
 
 /** For the CPU and wasm. */
@@ -21,8 +21,10 @@ export function scoreFused(layer: Layer, rows: Rows): string {
   const query_BHkvRD = rowsByKvHead(layer, rows.query_BHND);
   const query_B1HkvRD = layer.add('Reshape', [rows.query_BHND, shared.shape(0, 1, numKvHeads, -1, headDim)], 'query_B1HkvRD');
 
-  let packed_BHkvRMxT: string;
-  if (layer.packing.rotary === 'rotate-late') {
+  let packed_BHkvRMxT: string | readonly string[];
+  if (layer.packing.tiered) {
+    packed_BHkvRMxT = scoreTiers(layer, rows, query_B1HkvRD, productScale(layer));
+  } else if (layer.packing.rotary === 'rotate-late') {
     const scores_BMHkvRT = scoreLateFused(layer, query_B1HkvRD, packedRotary(layer));
     packed_BHkvRMxT = joinSegments(layer, layer.add('Transpose', [scores_BMHkvRT], 'scores_packed_BHkvRMT', { perm: [0, 2, 3, 1, 4] }));
   } else if (layer.packing.rotary === 'm-rope') {
@@ -42,7 +44,7 @@ export function scoreFused(layer: Layer, rows: Rows): string {
   }
   const window_BHkvRS = layer.contrib('FusedMatMul', [query_BHkvRD, layer.window('key')], 'scores_window_BHkvRS', attributes);
   const new_BHkvRN = layer.contrib('FusedMatMul', [query_BHkvRD, rows.key_BHkvND], 'scores_new_BHkvRN', attributes);
-  return layer.add('Concat', [packed_BHkvRMxT, window_BHkvRS, new_BHkvRN], 'scores_BHkvRC', { axis: -1 });
+  return layer.add('Concat', [packed_BHkvRMxT, window_BHkvRS, new_BHkvRN].flat(), 'scores_BHkvRC', { axis: -1 });
 }
 
 /** For WebGPU, where FusedMatMul would fall back to the CPU. */
@@ -85,12 +87,21 @@ export function scorePlain(layer: Layer, rows: Rows): string {
 /** Scores by keys rebuilt and turned, [B, M, Hkv, R, T]. */
 function scoreLateFused(layer: Layer, query_B1HkvRD: string, turned: PackedRotary): string {
   const attributes = { alpha: float(productScale(layer)), transB: 1 };
-  return layer.contrib('FusedMatMul', [query_B1HkvRD, turnedKeys(layer, turned)], 'scores_packed_BMHkvRT', attributes);
+  return layer.contrib(
+    'FusedMatMul',
+    [query_B1HkvRD, turnedKeys(layer, turned, layer.codes('key'), layer.basis('key'))],
+    'scores_packed_BMHkvRT',
+    attributes,
+  );
 }
 
 /** The same in the plain form, by queries that are scaled, [B, Hkv, R, M, T]. */
 function scoreLatePlain(layer: Layer, query_B1HkvDR: string, turned: PackedRotary): string {
-  const scores_BMHkvTR = layer.add('MatMul', [turnedKeys(layer, turned), query_B1HkvDR], 'scores_packed_BMHkvTR');
+  const scores_BMHkvTR = layer.add(
+    'MatMul',
+    [turnedKeys(layer, turned, layer.codes('key'), layer.basis('key')), query_B1HkvDR],
+    'scores_packed_BMHkvTR',
+  );
   return layer.add('Transpose', [scores_BMHkvTR], 'scores_packed_BHkvRMT', { perm: [0, 2, 4, 1, 3] });
 }
 
@@ -105,25 +116,4 @@ function rowsByKvHead(layer: Layer, query_BHND: string): string {
   const { numKvHeads, headDim } = layer.attention.shape;
   if (layer.groups === 1) return query_BHND;
   return layer.add('Reshape', [query_BHND, layer.shared.shape(0, numKvHeads, -1, headDim)], 'query_BHkvRD');
-}
-
-/** [B, Hkv·R or Hkv, R, M, T] -> [B, Hkv, R, M·T]. The last dimension is the inferred one: only it may be 0. */
-function joinSegments(layer: Layer, scores: string): string {
-  const { shared, groups, attention } = layer;
-  const shape = shared.shape(0, attention.shape.numKvHeads, shared.timesNew(groups), -1);
-  return layer.add('Reshape', [scores, shape], 'scores_packed_BHkvRMxT');
-}
-
-/** Packed keys of this layer, rebuilt for a moment and turned to their positions: [B, M, Hkv, T, D]. */
-function turnedKeys(layer: Layer, { rotary, positions }: PackedRotary): string {
-  const { editor, shared, attention } = layer;
-  const { numKvHeads, headDim } = attention.shape;
-  const codes_BM1Tr = layer.add('Unsqueeze', [layer.codes('key'), editor.ints([2])], 'key_codes_BM1Tr');
-  const keys_BMHkvTD = layer.add('MatMul', [codes_BM1Tr, layer.basis('key')], 'keys_unturned_BMHkvTD');
-  const numRows = shared.segmentsOfBatch();
-  const keys_BMxHkvTD = layer.add('Reshape', [keys_BMHkvTD, shared.shape(numRows, numKvHeads, -1, headDim)], 'keys_unturned_BMxHkvTD');
-  const size = { numHeads: numKvHeads, headDim, type: layer.type };
-  const wanted = layer.named('keys_BMxHkvTD');
-  const turned_BMxHkvTD = rotate(editor, keys_BMxHkvTD, positions, rotary, size, wanted);
-  return layer.add('Reshape', [turned_BMxHkvTD, shared.shape(shared.batch, shared.numSegments, numKvHeads, -1, headDim)], 'keys_BMHkvTD');
 }

@@ -36,22 +36,27 @@ export function basisMatrix(layer: Layer, side: Side): string {
   return layer.add('Mul', [centred, asRows(steps, 'steps')], `${side}_basis_stepped_BMHkvrD`);
 }
 
+/** Scores of rotated packed keys in latent space, [B, M, H·N, T]. Parameters as of {@link latentQuery}. */
+export function scoreCodes(layer: Layer, query_B1HkvRD: string, query_BHND: string, alpha: number): string {
+  const query = latentQuery(layer, query_B1HkvRD, query_BHND, alpha);
+  const codes = isLatent(layer) ? readCodes(layer, 'key', true) : codesMatrix(layer, 'key');
+  return layer.contrib('FusedMatMul', [query, codes], 'scores_packed_BMHRT', { transB: 1 });
+}
+
 /**
- * Scores of rotated packed keys in latent space, [B, M, H·N, T].
+ * What codes are multiplied by to be scores, [B, M, H·N, r], and r + 1 where a column of ones stands behind them.
  *
  * @param query_B1HkvRD and query_BHND: the same queries
  * @param alpha what products of query and key are multiplied by
  */
-export function scoreCodes(layer: Layer, query_B1HkvRD: string, query_BHND: string, alpha: number): string {
+export function latentQuery(layer: Layer, query_B1HkvRD: string, query_BHND: string, alpha: number): string {
   const { shared, attention } = layer;
   const latent = isLatent(layer);
   const basis = latent ? readBasis(layer, 'key') : basisMatrix(layer, 'key');
   const latent_BMHkvRr = layer.contrib('FusedMatMul', [query_B1HkvRD, basis], 'query_latent_BMHkvRr', { alpha: float(alpha), transB: 1 });
   const rows = shared.shape(0, 0, shared.timesNew(attention.shape.numHeads), -1);
   const latent_BMHRr = layer.add('Reshape', [latent_BMHkvRr, rows], 'query_latent_BMHRr');
-  const query = latent ? queryOfIntegers(layer, latent_BMHRr, query_BHND, alpha) : latent_BMHRr;
-  const codes = latent ? readCodes(layer, 'key', true) : codesMatrix(layer, 'key');
-  return layer.contrib('FusedMatMul', [query, codes], 'scores_packed_BMHRT', { transB: 1 });
+  return latent ? queryOfIntegers(layer, latent_BMHRr, query_BHND, alpha) : latent_BMHRr;
 }
 
 /** What integer codes are multiplied by, [B, M, H·N, r], and r + 1 with the column of ones. */
@@ -77,11 +82,15 @@ function queryOfIntegers(layer: Layer, latent_BMHRr: string, query_BHND: string,
 
 /** Packed values summed by weight, [B, Hkv, R, D]. @param weights_BMHRT each head's rows, by segment */
 export function attendCodes(layer: Layer, weights_BMHRT: string): string {
+  const codes = isLatent(layer) ? readCodes(layer, 'value', true) : codesMatrix(layer, 'value');
+  return attendSums(layer, layer.add('MatMul', [weights_BMHRT, codes], 'value_latent_BMHRr'));
+}
+
+/** Values of which codes, and ones where they stand behind them, are summed by weight already: [B, M, H·N, r] -> [B, Hkv, R, D]. */
+export function attendSums(layer: Layer, summed: string): string {
   const { editor, shared, attention } = layer;
   const { numKvHeads } = attention.shape;
   const latent = isLatent(layer);
-  const codes = latent ? readCodes(layer, 'value', true) : codesMatrix(layer, 'value');
-  const summed = layer.add('MatMul', [weights_BMHRT, codes], 'value_latent_BMHRr');
   const latent_BMHRr = latent ? sumsOfIntegers(layer, summed) : summed;
   const byKvHead = shared.shape(0, 0, numKvHeads, shared.timesNew(layer.groups), -1);
   const latent_BMHkvRr = layer.add('Reshape', [latent_BMHRr, byKvHead], 'value_latent_BMHkvRr');

@@ -11,6 +11,8 @@ export interface PlainToken {
   readonly slot: number;
   readonly position: number;
   readonly isPadding: boolean;
+  /** Neither an image's, nor padding, nor of the sink. */
+  readonly isText: boolean;
   /** Number of the segment, over all sequences; undefined: in the window. Evicted tokens keep theirs. */
   segment?: number;
   isEvicted?: boolean;
@@ -69,7 +71,10 @@ export class PlainStore {
     mask.forEach((row, b) => {
       for (const visible of row) {
         const slot = this.sequences[b]?.length ?? 0;
-        this.sequences[b]?.push({ slot, position: positionOf(b, slot), isPadding: !visible, score: 0 });
+        const before = this.sequences[b]?.findIndex(({ isPadding }) => !isPadding) ?? -1;
+        const isImage = this.#images.some(({ sequence, start, end }) => sequence === b && slot >= start && slot < end);
+        const isText = Boolean(visible) && !isImage && slot >= (before < 0 ? slot : before) + this.#options.sink;
+        this.sequences[b]?.push({ slot, position: positionOf(b, slot), isPadding: !visible, isText, score: 0 });
       }
     });
   }
@@ -130,7 +135,8 @@ export class PlainStore {
     );
   }
 
-  compact(): void {
+  /** @param isEnd whether the last of the tokens announced was run */
+  compact(isEnd = true): void {
     const rule = this.#options.evict;
     if (rule && rule.when === 'packing' && this.#due().length) this.evict(rule, this.#due());
     // A basis that grows joins images that were packed, and are cropped, one by one.
@@ -148,6 +154,28 @@ export class PlainStore {
       }
     }
     this.#open = this.#open.filter((span) => !due.includes(span));
+    this.sequences.forEach((tokens, b) => {
+      const last = due.findLast(({ sequence }) => sequence === b);
+      this.#compactText(b, tokens, last && segmentOf.get(`${b} ${last.prompt}`), isEnd);
+    });
+  }
+
+  /** @param along segment of the images of this sequence just packed */
+  #compactText(b: number, tokens: readonly PlainToken[], along: number | undefined, isEnd: boolean): void {
+    const { text, basisPer, compactAt } = this.#options;
+    if (!text) return;
+    const old = tokens.filter((token) => isWaiting(token) && token.slot < this.numSlots - text.recent);
+    const joins = basisPer === 'context' && along !== undefined;
+    if (!joins) {
+      if (old.length < text.every) return;
+      if (compactAt === 'context' && (!isEnd || this.#open.some(({ sequence, end }) => sequence === b && end > this.numSlots))) return;
+      if (compactAt === 'span' && basisPer === 'image') old.splice(old.length - (old.length % text.every));
+    }
+    if (!old.length) return;
+    const segment = joins && !isGrowing(this.#options) ? along : this.segmentTokens.push(0) - 1;
+    for (const token of old) token.segment = segment;
+    // Text of its own may be cut, but no piece is shorter than `every`.
+    this.segmentTokens[segment] = (this.segmentTokens[segment] as number) + old.length;
   }
 
   #due(): PlainSpan[] {
@@ -159,12 +187,15 @@ export class PlainStore {
     );
   }
 
-  /** Whether `crop(length)` would take a segment apart. */
+  /** Whether `crop(length)` would take images packed together apart. */
   cuts(length: number): boolean {
     return this.sequences.some((tokens) => {
-      const before = new Set(tokens.slice(0, length).map((token) => token.segment));
-      const isLeft = (segment: number): boolean => tokens.some((token) => token.segment === segment && !token.isEvicted);
-      return tokens.slice(length).some(({ segment }) => segment !== undefined && before.has(segment) && isLeft(segment));
+      const ofImages = tokens.filter(({ isText }) => !isText);
+      const before = new Set(ofImages.filter(({ slot }) => slot < length).map((token) => token.segment));
+      const isLeft = (segment: number): boolean => ofImages.some((token) => token.segment === segment && !token.isEvicted);
+      return ofImages
+        .filter(({ slot }) => slot >= length)
+        .some(({ segment }) => segment !== undefined && before.has(segment) && isLeft(segment));
     });
   }
 
@@ -174,12 +205,19 @@ export class PlainStore {
     this.#images = this.#images.filter((image) => image.end <= length);
   }
 
-  /** Image tokens whose keys before rotary embedding are kept. */
+  /** Tokens whose keys before rotary embedding are kept: all of an image from its first token on, and text that waits. */
   get pendingTokens(): number {
     const numEvicted = ({ sequence, start, end }: PlainSpan): number =>
       this.sequences[sequence]?.filter(({ slot, isEvicted }) => isEvicted && slot >= start && slot < end).length ?? 0;
-    return this.#open.reduce((sum, span) => sum + span.end - span.start - numEvicted(span), 0);
+    const begun = this.#open.filter(({ start }) => start < this.numSlots);
+    const numText = this.#options.text ? this.sequences.flat().filter(isWaiting).length : 0;
+    return begun.reduce((sum, span) => sum + span.end - span.start - numEvicted(span), numText);
   }
+}
+
+/** Text that stands in the window and may be packed one day. */
+function isWaiting({ isText, isEvicted, segment }: PlainToken): boolean {
+  return isText && !isEvicted && segment === undefined;
 }
 
 /** Mean over key heads; rounded as it is summed, so that equal norms stay equal. */

@@ -3,7 +3,16 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { PackedGraph } from '../../src/cache/feeds.ts';
 import { isMixed } from '../../src/cache/format.ts';
-import { codesName, codeWidthsName, MASS_QUERIES, PACKED_POSITIONS, PACKED_SLOTS, WINDOW_SLOTS, windowName } from '../../src/contract.ts';
+import {
+  codesName,
+  codeWidthsName,
+  MASS_QUERIES,
+  orderName,
+  PACKED_POSITIONS,
+  PACKED_SLOTS,
+  WINDOW_SLOTS,
+  windowName,
+} from '../../src/contract.ts';
 import { fromFloat16 } from '../../src/encode/quantise.ts';
 import {
   BASIS_PER,
@@ -15,10 +24,12 @@ import {
   type ResolvedCacheOptions,
   type ResolvedEviction,
 } from '../../src/options.ts';
-import type { Tensor } from '../../src/ort.ts';
+import { Tensor } from '../../src/ort.ts';
 import { chunkEnds, type Span } from '../../src/prefill.ts';
 import { BASIS_TYPES, CODE_TYPES, type ModelShape, packsRawKeys, ROTARY_MODES } from '../../src/shape.ts';
 import { CacheStore } from '../../src/store.ts';
+import { TIERS_OF } from '../../src/tier-options.ts';
+import { withoutTiers } from '../support/plain-tiers.ts';
 import { readPlain } from '../support/read-mixed.ts';
 import { cell, decoderOutputs, FIRST_COLUMNS, massOutputs, PlainStore } from './plain-store.ts';
 
@@ -36,8 +47,11 @@ const graphs: fc.Arbitrary<PackedGraph> = fc
     basis: fc.constantFrom(...BASIS_TYPES),
     mass: fc.constant(true),
     emptyTensors: fc.boolean(),
+    tiered: fc.boolean(),
   })
-  .map((graph) => (isMixed(graph) ? { ...graph, emptyTensors: true } : graph)); // providers without empty tensors refuse mixed ones
+  // Providers without empty tensors refuse mixed ones, and tiers, which neither mixed ones nor m-rope have.
+  .map((graph) => (isMixed(graph) ? { ...graph, emptyTensors: true } : graph))
+  .map((graph) => ({ ...graph, tiered: graph.tiered && graph.emptyTensors && !isMixed(graph) && graph.rotary !== 'm-rope' }));
 
 /** Policies whose scores the twin counts on its own. */
 const rules: fc.Arbitrary<ResolvedEviction> = fc
@@ -63,7 +77,18 @@ const settings: fc.Arbitrary<ResolvedCacheOptions> = fc.record({
   recent: fc.constantFrom(0, 0, 3, 9),
   chunk: fc.constantFrom(1, 4, 7, 100),
   seed: fc.constant(0),
+  // Blocks of at least four tokens have every rank drawn above, however they are cut.
+  text: fc.oneof(fc.constant(false as const), fc.record({ every: fc.constantFrom(4, 6, 20), recent: fc.constantFrom(0, 1, 5) })),
   evict: fc.oneof(fc.constant(false as const), rules),
+  tiers: fc.option(
+    fc.record({
+      share: fc.constantFrom(0.01, 0.25, 0.5, 0.9, 1),
+      rank: fc.constantFrom({ keys: 1, values: 1 }, { keys: 2, values: 3 }),
+      of: fc.constantFrom(...TIERS_OF),
+      every: fc.constantFrom(1, 3),
+    }),
+    { nil: false as const },
+  ),
   bits: fc.constant(8),
   // Not by energy: a first segment of one or two tokens is exact in few bits, and later ones would have to do with those.
   spread: fc.constant('even'),
@@ -144,14 +169,15 @@ function countedBy(rule: ResolvedEviction | false | undefined, from: number, to:
 /** Fails unless every token of the twin is readable from the feeds exactly once, where it belongs, with its numbers. */
 function expectSame(store: CacheStore, plain: PlainStore): void {
   const { graph, options } = store;
-  const feeds = store.feeds();
+  const { feeds, seconds } = graph.tiered ? withoutTiers(graph.shape, store.feeds()) : { feeds: store.feeds(), seconds: [] };
   const read = (name: string): Tensor => feeds[name] as Tensor;
   const slots = (name: string, b: number): number[] => slotsIn(read(name), b);
   expect(store.numSlots).toBe(plain.numSlots);
   const evicted = plain.sequences.flatMap((tokens) => tokens.filter(({ isEvicted }) => isEvicted));
   expect(store.numEvicted().tokens).toBe(evicted.length);
   const packed = plain.sequences.flatMap((tokens) => tokens.filter(({ isEvicted, segment }) => segment !== undefined && !isEvicted));
-  expect(store.packedTokens).toBe(packed.length);
+  expect(store.packedTokens).toBe(packed.filter(({ isText }) => !isText).length);
+  expect(store.packedText).toBe(packed.filter(({ isText }) => isText).length);
   for (const [b, tokens] of plain.sequences.entries()) {
     const real = tokens.filter((token) => !token.isPadding && !token.isEvicted);
     const [inWindow, inSegments] = [slots(WINDOW_SLOTS, b), slots(PACKED_SLOTS, b)];
@@ -173,7 +199,11 @@ function expectSame(store: CacheStore, plain: PlainStore): void {
           if (segment !== undefined && packsRawKeys(graph.rotary)) expect(slots(PACKED_POSITIONS, b)[at]).toBe(position);
           const alone = segment === undefined ? 0 : (plain.segmentTokens[segment] as number);
           const together = isGrowing(options) ? Number.POSITIVE_INFINITY : alone;
-          const kept = Math.min(options.rank[side === 'key' ? 'keys' : 'values'], together, numKvHeads * headDim, most);
+          const of = side === 'key' ? 'keys' : 'values';
+          const isSecond = segment !== undefined && seconds[l]?.has(b * inSegments.length + at);
+          const lead =
+            isSecond && options.tiers && ['both', of].includes(options.tiers.of) ? options.tiers.rank[of] : Number.POSITIVE_INFINITY;
+          const kept = Math.min(options.rank[of], together, numKvHeads * headDim, most, lead);
           for (let column = 0; column < numKvHeads * headDim; column++) {
             const [h, d] = [Math.floor(column / headDim), column % headDim];
             if (segment === undefined) {
@@ -205,6 +235,24 @@ function expectSame(store: CacheStore, plain: PlainStore): void {
   }
 }
 
+/** Attention as a graph with tiers tells it: packed columns in each layer's own order. */
+function inOrder(graph: PackedGraph, feeds: Record<string, Tensor>, masses: Record<string, Tensor>): Record<string, Tensor> {
+  if (!graph.tiered) return masses;
+  return Object.fromEntries(
+    Object.entries(masses).map(([name, { data, dims }]) => {
+      const order = feeds[orderName(Number(name.split('.').at(-1)))]?.data as Int32Array;
+      const [batch = 1, width = 0] = dims;
+      const perSequence = order.length / batch;
+      const told = (data as Float32Array).map((value, i) => {
+        const [b, column] = [Math.floor(i / width), i % width];
+        if (column >= perSequence) return value;
+        return data[b * width + (order[b * perSequence + column] as number) - b * perSequence] as number;
+      });
+      return [name, new Tensor('float32', told, dims)];
+    }),
+  );
+}
+
 /** Fails unless formula, the cache's own count and a count of the buffers behind the feeds agree. */
 function expectBytes(store: CacheStore, plain: PlainStore): void {
   const { graph } = store;
@@ -213,7 +261,7 @@ function expectBytes(store: CacheStore, plain: PlainStore): void {
   expect(formula.pending).toBe(packsRawKeys(graph.rotary) ? plain.pendingTokens * ((4 + 6) * 4 + 4) : 0);
   if (!graph.emptyTensors) return; // stand-ins for empty tensors are not the cache's
   const { segments: numPlaces } = store.extents();
-  const own = Object.entries(store.feeds()).filter(([name]) => numPlaces || !name.endsWith('_widths')); // the widths of nothing are nobody's
+  const own = Object.entries(store.feeds()).filter(([name]) => (numPlaces || !name.endsWith('_widths')) && !name.endsWith('_lead_rank')); // the widths of nothing are nobody's
   const buffers = new Set(own.map(([, tensor]) => (tensor.data as Float32Array).buffer));
   let fed = [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
   const { batch, segments, segmentTokens, tokenCapacity } = store.extents();
@@ -228,7 +276,7 @@ test('whatever is run, packed, evicted and cropped, a cache feeds each past toke
   await fc.assert(
     fc.asyncProperty(cases, async ([batch, graph, drawn, steps]) => {
       const { bits: _, spread: __, ...unmixed } = drawn;
-      const ofGraph = isMixed(graph) ? drawn : unmixed;
+      const ofGraph = { ...(isMixed(graph) ? drawn : unmixed), tiers: graph.tiered && drawn.tiers };
       // Bases of levels do not grow.
       const isFloat = ![graph.codes, graph.basis].some((type) => type === 'int8' || type === 'mixed');
       const options = isGrowing(ofGraph) && !isFloat ? { ...ofGraph, basisPer: 'image' as const } : ofGraph;
@@ -266,14 +314,17 @@ test('whatever is run, packed, evicted and cropped, a cache feeds each past toke
             ]);
             const numQueries = part.map((row) => row.slice(row.length - counted).reduce((sum, visible) => sum + visible, 0));
             store.append(
-              { ...decoderOutputs(graph.shape, batch, at, to - from), ...massOutputs(graph.shape, columns, at, numQueries) },
+              {
+                ...decoderOutputs(graph.shape, batch, at, to - from),
+                ...inOrder(graph, feeds, massOutputs(graph.shape, columns, at, numQueries)),
+              },
               part,
               part.map((row) => row.map(() => 7)),
             );
             await store.compact();
             plain.append(part);
             plain.watch(graph.shape, at, countedBy(options.evict, from, to, numTokens), from === 0 && numTokens > 1);
-            plain.compact();
+            plain.compact(to === numTokens);
             from = to;
           }
           const isPrompt = plain.numSlots === numTokens || spans.some((row) => row.length);

@@ -51,6 +51,17 @@ test('bases may be weighted, and may grow', () => {
   expect(() => parseSetting('packed:bases=best')).toThrow(/bases must be one of plain, weighted; got 'best'/);
 });
 
+test('text may be packed too', () => {
+  expect(parseSetting('packed:recent=16,text=packed,basis-per=context,rank=8')).toEqual({
+    kind: 'packed',
+    name: 'packed:8,basis-per=context,recent=16,text=packed',
+    options: { rank: 8, basisPer: 'context', recent: 16, text: 'packed' },
+  });
+  expect(parseSetting('packed:text-recent=0,text-every=32')).toMatchObject({ options: { text: { every: 32, recent: 0 } } });
+  expect(() => parseSetting('packed:text=dense,text-every=32')).toThrow('text-every and text-recent are of packed text, and text is dense');
+  expect(() => parseSetting('packed:text=all')).toThrow(/text must be one of dense, packed; got 'all'/);
+});
+
 test('evicting goes with packing, or alone', () => {
   expect(parseSetting('packed:keep=.25,evict=snapkv,rank=16,evict-when=packing')).toEqual({
     kind: 'packed',
@@ -65,6 +76,15 @@ test('evicting goes with packing, or alone', () => {
   expect(named('evict:h2o,keep=0.5,packed:evict=h2o,keep=0.5')).toEqual(['dense', 'evict:h2o,keep=0.5', 'packed:evict=h2o,keep=0.5']);
 });
 
+test('packed tokens may be read in tiers', () => {
+  expect(parseSetting('packed:rank=16,tier-of=keys,tiers=0.25,tier-rank=4/2,evict=h2o,keep=9')).toEqual({
+    kind: 'packed',
+    name: 'packed:16,tiers=0.25,tier-rank=4/2,tier-of=keys,evict=h2o,keep=9',
+    options: { rank: 16, tiers: { share: 0.25, rank: { keys: 4, values: 2 }, of: 'keys' }, evict: { policy: 'h2o', keep: 9 } },
+  });
+  expect(parseSetting('packed:tiers=1,tier-rank=4,tier-every=3')).toMatchObject({ options: { tiers: { share: 1, rank: 4, every: 3 } } });
+});
+
 test('ranks of keys and of values may differ', () => {
   expect(parseSetting('packed:rank=64/32')).toMatchObject({ options: { rank: { keys: 64, values: 32 } } });
 });
@@ -72,12 +92,15 @@ test('ranks of keys and of values may differ', () => {
 test.each([
   ['packd:8', "'packd:8' is not a cache setting; use dense, dense-fp32, dense-fp16, half-resolution, int8, int4, packed, evict"],
   ['', "'' is not a cache setting"],
-  ['packed:size=8', "packed has no option 'size'; it has rank, rotary"],
+  ['packed:size=8', "packed has no option 'size'; it has preset, compression"],
   ['packed:8,rank=4', 'rank is given twice'],
   ['packed:0', "packed:rank takes a whole number >= 1; got '0'"],
   ['packed:4.5', "packed:rank takes a whole number >= 1; got '4.5'"],
   ['packed:8,codes=mixed,bits=0', "packed:bits takes a number from 1 to 8; got '0'"],
   ['packed:8,rotary=late', "packed:rotary must be one of rotate-late, m-rope, post-rope; got 'late'"],
+  ['packed:8,tiers=0.25', "'packed:8,tiers=0.25': tiers need a share and the rank of the others, such as tiers=0.25,tier-rank=16"],
+  ['packed:8,tiers=0.250,tier-rank=2', "packed:tiers takes a share such as 0.25, at most 1; got '0.250'"],
+  ['packed:8,tier-of=all', "packed:tier-of must be one of both, keys, values; got 'all'"],
   ['int8:4', "int8 takes scales=channel or scales=tensor; got '4'"],
   ['int4:scales=row', "int4:scales must be one of channel, tensor; got 'row'"],
   ['packed:8,evict=h2o', "'packed:8,evict=h2o': evict needs a policy and what to keep of it, such as evict=snapkv,keep=0.25"],

@@ -25,12 +25,14 @@ export interface DecoderOptions {
   /** `mask`: a bias that repeats the attention mask, as in Gemma 3; `foreign`: one that is a graph input. */
   readonly bias?: 'mask' | 'foreign';
   readonly opset?: number;
+  /** Rows of the rotary tables. Default 256. */
+  readonly numPositions?: number;
   readonly seed?: number;
 }
 
 export const EMBED = 24;
 export const VOCABULARY = 13;
-const MAX_POSITIONS = 256;
+const NUM_POSITIONS = 256;
 
 /** Seeded numbers in [-1, 1). */
 export function randomNumbers(seed: number): () => number {
@@ -85,7 +87,8 @@ export function tinyDecoder(options: DecoderOptions = {}): Model {
   });
   const half = (options.numTurned ?? headDim) / 2;
   const axes = rotary === 'axes' ? axesTables(editor, half, type) : undefined;
-  const tables = axes?.tables ?? (rotary === 'none' ? ['', ''] : rotaryTables(editor, half, type, options.branch ?? false));
+  const tables =
+    axes?.tables ?? (rotary === 'none' ? ['', ''] : rotaryTables(editor, half, type, options.branch ?? false, options.numPositions));
   const bias = options.bias ? biasOf(editor, options.bias, type) : '';
   const ones = editor.addInitializer(floatTensor('norm.weight', [EMBED], Array(EMBED).fill(1), type));
   const norm = (value: string, name: string): string =>
@@ -155,12 +158,12 @@ function trimmed(inputs: string[]): string[] {
   return inputs;
 }
 
-function rotaryTables(editor: GraphEditor, width: number, type: DataType, branch: boolean): string[] {
+function rotaryTables(editor: GraphEditor, width: number, type: DataType, branch: boolean, numPositions = NUM_POSITIONS): string[] {
   const table = (base: number, turn: (angle: number) => number, name: string) =>
     floatTensor(
       name,
-      [MAX_POSITIONS, width],
-      Array.from({ length: MAX_POSITIONS * width }, (_, i) => turn(Math.floor(i / width) * base ** (-(i % width) / width))),
+      [numPositions, width],
+      Array.from({ length: numPositions * width }, (_, i) => turn(Math.floor(i / width) * base ** (-(i % width) / width))),
       type,
     );
   if (!branch) return [editor.addInitializer(table(100, Math.cos, 'cos_cache')), editor.addInitializer(table(100, Math.sin, 'sin_cache'))];
@@ -183,7 +186,7 @@ function rotaryTables(editor: GraphEditor, width: number, type: DataType, branch
     node: [add(`${name}_cos`, `${name}_cos_out`), add(`${name}_sin`, `${name}_sin_out`)],
     output: ['cos', 'sin'].map((kind) => ({
       name: `${name}_${kind}_out`,
-      type: { tensorType: { elemType: type, shape: { dim: [{ dimValue: MAX_POSITIONS }, { dimValue: width }] } } },
+      type: { tensorType: { elemType: type, shape: { dim: [{ dimValue: numPositions }, { dimValue: width }] } } },
     })),
   });
   const graphs = { then_branch: { graph: body('long', 1000) }, else_branch: { graph: body('short', 100) } };
