@@ -11,7 +11,7 @@ import { Pending } from './cache/pending.ts';
 import { SegmentBooks } from './cache/segments.ts';
 import { slotsAsNumbers } from './cache/slot-numbers.ts';
 import { factoredTogether, type OpenSpan, type Outputs, outputRows, positionsOf, slotsOf } from './cache/spans.ts';
-import { withText } from './cache/text.ts';
+import { type SpanGroup, textToCome, withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows, roundUp } from './cache/window.ts';
 import { compact, meanWeightedLost } from './compact.ts';
@@ -177,6 +177,11 @@ export class CacheStore {
    */
   begin(batch: number, spans: readonly (readonly Span[])[], mask: readonly (readonly number[])[]): void {
     this.checkBatch(batch);
+    const { target, text } = this.options;
+    if (target && text && batch > 1)
+      throw new AttentionPackError(
+        `${nameOf(target)} with packed text is for one sequence, and the input has ${batch}; leave text dense, or give rank and bits`,
+      );
     this.#window ??= new DenseWindow(this.graph.shape, batch);
     const tiers = tierRule(this.graph, this.options);
     this.#packed ??= new PackedPart(this.graph.shape, batch, this.graph, positionAxes(this.graph), columnsWanted(this.options), tiers);
@@ -314,9 +319,8 @@ export class CacheStore {
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
     const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
-    const format = { ...this.graph, bits: columnsWanted(this.options).bits };
-    const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
-    const [target, prospect] = [this.options.target, this.options.target && this.#prospect()];
+    const groups = withText(this.graph.shape, images, text.due, this.options, this.#splitFormat, packed.extents);
+    const [target, prospect] = [this.options.target, this.options.target && this.#prospect(groups, text.left, packed)];
     const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
     const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
     const { seed } = this.options;
@@ -357,6 +361,11 @@ export class CacheStore {
     return due.length;
   }
 
+  /** What the cheapest cut of text into segments is found by. */
+  get #splitFormat(): PackedGraph & { readonly bits: number } {
+    return { ...this.graph, bits: columnsWanted(this.options).bits };
+  }
+
   /** The most columns a layer has of each side: as allotted, or as asked for. */
   #mostColumns(): Ranks {
     const layers = this.#allotted?.layers;
@@ -364,32 +373,56 @@ export class CacheStore {
     return { keys: Math.max(...layers.map(({ keys }) => keys.rank)), values: Math.max(...layers.map(({ values }) => values.rank)) };
   }
 
-  /** The cache as it will be once the call's prompt is read. */
-  #prospect(): Prospect {
+  /**
+   * The cache as it will be once the call's prompt is read.
+   *
+   * @param now what is packed now
+   * @param textLeft of text that may be packed, what is not
+   */
+  #prospect(now: readonly SpanGroup[], textLeft: readonly OpenSpan[], packed: PackedPart): Prospect {
     const [window, call] = [this.#window, this.#call];
     assert(window && call, 'a prospect before begin');
+    const { tiers } = this.options;
     const numSlots = call.at + call.numTokens;
-    const packing = this.#pending.dueImages(numSlots);
-    const groups = factoredTogether(packing, this.options.basisPer);
+    const duePacked = now.flatMap(({ images }) => images);
+    const images = this.#pending.dueImages(numSlots).filter((span) => !duePacked.includes(span));
+    const groups = [...now, ...factoredTogether(images, this.options.basisPer).map((spans) => ({ images: spans, text: [] }))];
+    const text = this.options.text ? textToCome(this.graph.shape, textLeft, this.#unreadText(call), numSlots, this.options) : undefined;
+    if (text?.due.length)
+      groups.push(...withText(this.graph.shape, [], text.due, this.options, this.#splitFormat, behind(packed.extents, groups)));
+    const spansOf = ({ images, text }: SpanGroup): OpenSpan[] => [...images, ...text];
+    const numPacked = (b: number): number =>
+      groups.flatMap(spansOf).reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
     const rows = window.lengths.map((length, b) => {
       const unread = call.mask[b]?.slice(this.numSlots - call.at).filter((visible) => visible).length ?? 0;
-      return length + unread - packing.reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
+      return length + unread - numPacked(b);
     });
-    const { tiers } = this.options;
+    const numPending = [...(text?.left ?? [])].reduce(
+      (sum, span) => sum + slotsOf(span).length,
+      this.#pending.imageTokensBut(groups.flatMap(spansOf)),
+    );
     return {
       batch: this.batch,
       numSlots,
       windowRows: roundUp(Math.max(...rows)),
       segments: groups.map((group) => ({
-        sequence: group[0]?.sequence ?? 0,
-        slots: group.flatMap(slotsOf),
-        positions: group.flatMap((span) => positionsOf(span, positionAxes(this.graph))),
+        sequence: spansOf(group)[0]?.sequence ?? 0,
+        slots: spansOf(group).flatMap(slotsOf),
+        positions: spansOf(group).flatMap((span) => positionsOf(span, positionAxes(this.graph))),
       })),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? this.#pending.tokensBut(packing) : 0,
+      pendingTokens: packsRawKeys(this.graph.rotary) ? numPending : 0,
       tokenCapacity: this.#tokens?.capacity ?? 0,
       watched: this.extents().watched ?? [],
       ...(this.graph.tiered && { tierOrders: tiers && tiers.share < 1 ? this.graph.shape.layers.length : 1 }),
     };
+  }
+
+  /** Slots of the call's text that is still to be run, of the only sequence. */
+  #unreadText({ at, mask }: Call): number[] {
+    const images = this.#images.filter(({ end }) => end > this.numSlots);
+    const isText = (slot: number): boolean => !images.some(({ start, end }) => slot >= start && slot < end);
+    const unread = (mask[0] ?? []).flatMap((visible, n) => (visible && at + n >= this.numSlots ? [at + n] : []));
+    return unread.filter((slot) => slot >= this.#firstSlot(0, []) + this.options.sink && isText(slot));
   }
 
   /** @throws {AttentionPackError} if the images of the call under way took the cache beyond its budget */
@@ -580,4 +613,14 @@ export class CacheStore {
     this.#call = undefined;
     this.#allotted = undefined;
   }
+}
+
+/** Extents of the packed part once `groups` are in it: segments of each sequence, and tokens they have room for. */
+function behind(extents: PackedPart['extents'], groups: readonly SpanGroup[]): PackedPart['extents'] {
+  const numTokens = ({ images, text }: SpanGroup): number => [...images, ...text].reduce((sum, span) => sum + slotsOf(span).length, 0);
+  const longest = Math.max(0, ...groups.map(numTokens));
+  return extents.map(({ segments, tokens }, b) => ({
+    segments: segments + groups.filter(({ images, text }) => (images[0] ?? text[0])?.sequence === b).length,
+    tokens: Math.max(tokens, longest),
+  }));
 }

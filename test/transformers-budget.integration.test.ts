@@ -50,6 +50,10 @@ describe.each(Object.keys(GRAPHS))('%s', (name) => {
     { compactAt: 'span', chunk: 7 },
     { sink: 0, chunk: 5 },
     { recent: 12 },
+    { text: { every: 4, recent: 3 } },
+    { text: { every: 6, recent: 0 }, chunk: 5 },
+    { text: { every: 2, recent: 5 }, basisPer: 'context' },
+    { text: { every: 3, recent: 9 }, basisPer: 'context', chunk: 7 },
     { evict: { policy: 'key-norm', keep: 0.6, when: 'packing' }, chunk: 5 },
   ] as readonly CacheOptions[])('a compression is met as decided, to the byte, with %o', async (options) => {
     for (const compression of [1.05, 1.3]) {
@@ -146,6 +150,7 @@ test('what excludes one another is refused', async () => {
   refused({ compression: 0.5 })('compression must be a number >= 1');
   refused({ budget: '12 apples' })("budget must be a number of bytes, or text such as '256MB' or '1.5GiB', got '12 apples'");
   refused({ compression: 2, basisPer: 'context', compactAt: 'span' })('compression 2 cannot be had of a basis that grows');
-  refused({ compression: 2, text: 'packed' })("compression 2 shares bytes out over images, and text: 'packed' is not among them yet");
+  refused({ compression: 2, text: 'packed', compactAt: 'span' })("compression 2 cannot be had of packed text with compactAt 'span'");
+  refused({ compression: 2, text: 'packed', recent: 3 })('compression 2 cannot be had of packed text with recent 3');
   refused({ rank: 4, spend: 'energy' })('spend says what bytes are shared out for');
 });

@@ -99,8 +99,8 @@ export class Pending {
     return tokensKept([...this.#images, ...this.#text]);
   }
 
-  /** Tokens whose keys before rotary embedding will be kept once `packed` are packed and all images were read. */
-  tokensBut(packed: readonly OpenSpan[]): number {
+  /** Image tokens whose keys before rotary embedding will be kept once `packed` are packed and all images were read. */
+  imageTokensBut(packed: readonly OpenSpan[]): number {
     return this.#images.filter((span) => !packed.includes(span)).reduce((sum, span) => sum + slotsOf(span).length, 0);
   }
 

@@ -1,4 +1,4 @@
-/** Text on its way into the packed part: which of it is old enough, and how it is grouped; "text packed as well" of issue 4. */
+/** Text on its way into the packed part: which of it is old enough, and how it is grouped. */
 import type { ResolvedCacheOptions } from '../options.ts';
 import type { ModelShape } from '../shape.ts';
 import { ELEMENT_BYTES } from './footprint.ts';
@@ -73,6 +73,24 @@ export function dueText(
   const parts = (isKept: (slot: number, end: number) => boolean): OpenSpan[] =>
     spans.flatMap((span) => partOf(shape, span, (slot) => isKept(slot, ends[span.sequence] as number)) ?? []);
   return { due: parts((slot, end) => slot < end), left: parts((slot, end) => slot >= end) };
+}
+
+/**
+ * Text as it will be when the call is over, for one sequence whose images are all about to be packed: what is packed by then but not now, and what is left.
+ *
+ * @param left read already, and not due now
+ * @param unread slots of text that is still to be run
+ */
+export function textToCome(
+  shape: ModelShape,
+  left: readonly OpenSpan[],
+  unread: readonly number[],
+  numSlots: number,
+  options: ResolvedCacheOptions,
+): { readonly due: OpenSpan[]; readonly left: OpenSpan[] } {
+  const [first, last] = [unread[0], unread.at(-1)];
+  const coming = first === undefined || last === undefined ? [] : [openSpan(0, first, last + 1, first, unread)];
+  return dueText(shape, [...left, ...coming], { seen: numSlots, isEnd: true, images: [], open: [], batch: 1 }, options);
 }
 
 /** Images and text of one sequence that share a basis. */
