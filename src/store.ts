@@ -5,15 +5,17 @@ import { type AllottedBytes, allot, columnsFor, type Prospect, roomFor } from '.
 import { makeFeeds, type PackedGraph, positionAxes } from './cache/feeds.ts';
 import { type Extents, type Footprint, footprint } from './cache/footprint.ts';
 import { layoutOf } from './cache/format.ts';
+import { isWithin, type SeenImage, SeenImages } from './cache/images.ts';
 import type { LostEnergy } from './cache/lost-energy.ts';
 import { type NewSegment, PackedPart } from './cache/packed.ts';
 import { Pending } from './cache/pending.ts';
+import { prospectOf } from './cache/prospect.ts';
 import { SegmentBooks } from './cache/segments.ts';
 import { slotsAsNumbers } from './cache/slot-numbers.ts';
-import { factoredTogether, type OpenSpan, type Outputs, outputRows, positionsOf, slotsOf } from './cache/spans.ts';
-import { type SpanGroup, textToCome, withText } from './cache/text.ts';
+import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
+import { type SpanGroup, withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
-import { DenseWindow, type Rows, roundUp } from './cache/window.ts';
+import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact, meanWeightedLost } from './compact.ts';
 import { MASS_QUERIES, newRowsName, PACKED_SLOTS, WINDOW_SLOTS } from './contract.ts';
 import type { Encoder } from './encode/factor.ts';
@@ -28,15 +30,6 @@ import { Tensor } from './ort.ts';
 import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
 import { checkTiers, massInPlace, Tiering, type TierReport, tierReport, tierRule } from './tiering.ts';
-
-/** An image the cache was told of, packed or not. Slots [start, end) of one sequence. */
-interface SeenImage {
-  readonly sequence: number;
-  readonly start: number;
-  readonly end: number;
-  /** Positions it takes; as many as tokens, but where positions have three axes. */
-  readonly steps: number;
-}
 
 /** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction and tiers knew before it. */
 interface Call {
@@ -57,7 +50,7 @@ export class CacheStore {
   #packed: PackedPart | undefined;
   #pending: Pending;
   #tokens: TokenLog | undefined;
-  #images: SeenImage[] = [];
+  #images = new SeenImages();
   #books = new SegmentBooks();
   #compactMs = 0;
   #feeds: Record<string, Tensor> | undefined;
@@ -101,7 +94,7 @@ export class CacheStore {
   /** One past the last image that is not whole in the window, being packed or evicted, over all sequences; 0 while there is none. */
   get packedEnd(): number {
     const isWhole = ({ sequence, start, end }: SeenImage): boolean => this.#window?.rowsIn(sequence, start, end).length === end - start;
-    return this.#images.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
+    return this.#images.all.reduce((last, image) => (image.end > this.numSlots || isWhole(image) ? last : Math.max(last, image.end)), 0);
   }
 
   /** Tokens of text in the packed part, over all sequences. */
@@ -130,18 +123,18 @@ export class CacheStore {
 
   /** Images of sequence b the cache was told of, packed or not. */
   numImages(b: number): number {
-    return this.#images.filter((image) => image.sequence === b).length;
+    return this.#images.of(b).length;
   }
 
   /** Tokens of those images. */
   numImageTokens(b: number): number {
-    return this.#images.reduce((sum, { sequence, start, end }) => sum + (sequence === b ? end - start : 0), 0);
+    return this.#images.numTokens(b);
   }
 
   /** Rotary position of sequence b's next token: one behind the largest so far. */
   nextPosition(b: number): number {
     const tokens = this.#tokens?.mask(b).reduce((sum, visible) => sum + visible, 0) ?? 0;
-    return this.#images.reduce((next, { sequence, start, end, steps }) => next - (sequence === b ? end - start - steps : 0), tokens);
+    return tokens - this.#images.numSaved(b);
   }
 
   /** Token ids seen by sequence b, in slot order. */
@@ -212,7 +205,7 @@ export class CacheStore {
       for (const span of row) {
         const [first, end] = [at + span.start, at + span.end];
         const start = Math.max(first, sinkEnd);
-        this.#images.push({ sequence, start: first, end, steps: stepsOf(span) });
+        this.#images.add({ sequence, start: first, end, steps: stepsOf(span) });
         if (start < end) this.#pending.announce(sequence, start, end, at);
       }
     });
@@ -272,7 +265,7 @@ export class CacheStore {
       this.#pending.lacking(at + numTokens),
     );
     const sinkEnds = mask.map((row, b) => this.#firstSlot(b, row) + this.options.sink);
-    this.#pending.append(outputs, mask, at, this.#images, sinkEnds);
+    this.#pending.append(outputs, mask, at, this.#images.all, sinkEnds);
     this.#tokens?.append(ids, mask);
     if (window.capacity !== capacity) this.#feeds = undefined;
   }
@@ -319,7 +312,8 @@ export class CacheStore {
     const lost: LostEnergy[] = [];
     const growth = growthOf(this.graph, this.options);
     const images = growth ? due.map((span) => [span]) : factoredTogether(due, this.options.basisPer);
-    const groups = withText(this.graph.shape, images, text.due, this.options, this.#splitFormat, packed.extents);
+    const format = { ...this.graph, bits: columnsWanted(this.options).bits };
+    const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
     const [target, prospect] = [this.options.target, this.options.target && this.#prospect(groups, text.left, packed)];
     const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
     const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
@@ -361,11 +355,6 @@ export class CacheStore {
     return due.length;
   }
 
-  /** What the cheapest cut of text into segments is found by. */
-  get #splitFormat(): PackedGraph & { readonly bits: number } {
-    return { ...this.graph, bits: columnsWanted(this.options).bits };
-  }
-
   /** The most columns a layer has of each side: as allotted, or as asked for. */
   #mostColumns(): Ranks {
     const layers = this.#allotted?.layers;
@@ -373,56 +362,26 @@ export class CacheStore {
     return { keys: Math.max(...layers.map(({ keys }) => keys.rank)), values: Math.max(...layers.map(({ values }) => values.rank)) };
   }
 
-  /**
-   * The cache as it will be once the call's prompt is read.
-   *
-   * @param now what is packed now
-   * @param textLeft of text that may be packed, what is not
-   */
+  /** The cache as it will be once the call's prompt is read; see `Moment`. */
   #prospect(now: readonly SpanGroup[], textLeft: readonly OpenSpan[], packed: PackedPart): Prospect {
     const [window, call] = [this.#window, this.#call];
     assert(window && call, 'a prospect before begin');
-    const { tiers } = this.options;
-    const numSlots = call.at + call.numTokens;
-    const duePacked = now.flatMap(({ images }) => images);
-    const images = this.#pending.dueImages(numSlots).filter((span) => !duePacked.includes(span));
-    const groups = [...now, ...factoredTogether(images, this.options.basisPer).map((spans) => ({ images: spans, text: [] }))];
-    const text = this.options.text ? textToCome(this.graph.shape, textLeft, this.#unreadText(call), numSlots, this.options) : undefined;
-    if (text?.due.length)
-      groups.push(...withText(this.graph.shape, [], text.due, this.options, this.#splitFormat, behind(packed.extents, groups)));
-    const spansOf = ({ images, text }: SpanGroup): OpenSpan[] => [...images, ...text];
-    const numPacked = (b: number): number =>
-      groups.flatMap(spansOf).reduce((sum, span) => sum + (span.sequence === b ? slotsOf(span).length : 0), 0);
-    const rows = window.lengths.map((length, b) => {
-      const unread = call.mask[b]?.slice(this.numSlots - call.at).filter((visible) => visible).length ?? 0;
-      return length + unread - numPacked(b);
+    const unread = call.mask.map((row) => row.flatMap((visible, n) => (visible && call.at + n >= this.numSlots ? [call.at + n] : [])));
+    const sinkEnd = this.#firstSlot(0, []) + this.options.sink;
+    return prospectOf({
+      graph: this.graph,
+      options: this.options,
+      pending: this.#pending,
+      now,
+      textLeft,
+      textUnread: (unread[0] ?? []).filter((slot) => slot >= sinkEnd && !this.#images.hold(0, slot)),
+      windowRows: window.lengths,
+      numUnread: unread.map((slots) => slots.length),
+      packed: packed.extents,
+      numSlots: call.at + call.numTokens,
+      counts: { batch: this.batch, tokenCapacity: this.#tokens?.capacity ?? 0, watched: this.extents().watched ?? [] },
+      bits: columnsWanted(this.options).bits,
     });
-    const numPending = [...(text?.left ?? [])].reduce(
-      (sum, span) => sum + slotsOf(span).length,
-      this.#pending.imageTokensBut(groups.flatMap(spansOf)),
-    );
-    return {
-      batch: this.batch,
-      numSlots,
-      windowRows: roundUp(Math.max(...rows)),
-      segments: groups.map((group) => ({
-        sequence: spansOf(group)[0]?.sequence ?? 0,
-        slots: spansOf(group).flatMap(slotsOf),
-        positions: spansOf(group).flatMap((span) => positionsOf(span, positionAxes(this.graph))),
-      })),
-      pendingTokens: packsRawKeys(this.graph.rotary) ? numPending : 0,
-      tokenCapacity: this.#tokens?.capacity ?? 0,
-      watched: this.extents().watched ?? [],
-      ...(this.graph.tiered && { tierOrders: tiers && tiers.share < 1 ? this.graph.shape.layers.length : 1 }),
-    };
-  }
-
-  /** Slots of the call's text that is still to be run, of the only sequence. */
-  #unreadText({ at, mask }: Call): number[] {
-    const images = this.#images.filter(({ end }) => end > this.numSlots);
-    const isText = (slot: number): boolean => !images.some(({ start, end }) => slot >= start && slot < end);
-    const unread = (mask[0] ?? []).flatMap((visible, n) => (visible && at + n >= this.numSlots ? [at + n] : []));
-    return unread.filter((slot) => slot >= this.#firstSlot(0, []) + this.options.sink && isText(slot));
   }
 
   /** @throws {AttentionPackError} if the images of the call under way took the cache beyond its budget */
@@ -478,17 +437,16 @@ export class CacheStore {
   #evict(rule: ResolvedEviction, only?: readonly OpenSpan[]): number {
     const eviction = this.#eviction ?? (this.#window && new Eviction(rule, this.graph, this.batch));
     if (!eviction) return 0;
-    const within = ({ start, end }: { start: number; end: number }, slot: number): boolean => slot >= start && slot < end;
     const gone = Array.from({ length: this.batch }, (_, sequence) => {
-      const images = this.#images.filter((image) => image.sequence === sequence);
+      const images = this.#images.of(sequence);
       const open = images.filter(({ end }) => end > this.numSlots);
       const isOf = (slot: number): boolean =>
-        !open.some((image) => within(image, slot)) && (rule.of === 'all' || images.some((image) => within(image, slot)));
+        !open.some((image) => isWithin(image, slot)) && (rule.of === 'all' || images.some((image) => isWithin(image, slot)));
       const seen = this.#tokens?.mask(sequence) ?? new Uint8Array(0);
       const firstSlot = this.#firstSlot(sequence, []);
       const [first, last] = [firstSlot + rule.sink, this.numSlots - rule.recent];
       const mayGo = (slot: number): boolean =>
-        slot >= first && slot < last && (!only || only.some((span) => span.sequence === sequence && within(span, slot)));
+        slot >= first && slot < last && (!only || only.some((span) => span.sequence === sequence && isWithin(span, slot)));
       const chosen = (isMember: (slot: number) => boolean): number[] => {
         const held = this.#heldSlots(sequence).filter(isMember);
         const free = held.filter(mayGo);
@@ -496,7 +454,7 @@ export class CacheStore {
         return eviction.choose({ sequence, firstSlot, free, numProtected: held.length - free.length, numSeen }, rule);
       };
       if (rule.per === 'context') return new Set(chosen(isOf));
-      return new Set(images.flatMap((image) => chosen((slot) => within(image, slot) && isOf(slot))));
+      return new Set(images.flatMap((image) => chosen((slot) => isWithin(image, slot) && isOf(slot))));
     });
     return this.#remove(gone);
   }
@@ -530,7 +488,7 @@ export class CacheStore {
       this.#tokens?.mask(b).forEach((visible, slot) => {
         if (!visible || held.has(slot)) return;
         tokens++;
-        if (this.#images.some(({ sequence, start, end }) => sequence === b && slot >= start && slot < end)) imageTokens++;
+        if (this.#images.hold(b, slot)) imageTokens++;
       });
     }
     return { tokens, imageTokens };
@@ -551,7 +509,7 @@ export class CacheStore {
     }
     const window = this.#window;
     this.#pending.crop(length);
-    this.#images = this.#images.filter((image) => image.end <= length);
+    this.#images.crop(length);
     if (!window || length >= this.numSlots) return;
     window.remove(Array.from({ length: window.batch }, (_, b) => window.rowsIn(b, length, Number.POSITIVE_INFINITY)));
     this.#packed?.crop(length);
@@ -604,7 +562,7 @@ export class CacheStore {
     this.#packed = undefined;
     this.#pending = new Pending(this.graph, this.options);
     this.#tokens = undefined;
-    this.#images = [];
+    this.#images = new SeenImages();
     this.#books = new SegmentBooks();
     this.#compactMs = 0;
     this.#feeds = undefined;
@@ -613,14 +571,4 @@ export class CacheStore {
     this.#call = undefined;
     this.#allotted = undefined;
   }
-}
-
-/** Extents of the packed part once `groups` are in it: segments of each sequence, and tokens they have room for. */
-function behind(extents: PackedPart['extents'], groups: readonly SpanGroup[]): PackedPart['extents'] {
-  const numTokens = ({ images, text }: SpanGroup): number => [...images, ...text].reduce((sum, span) => sum + slotsOf(span).length, 0);
-  const longest = Math.max(0, ...groups.map(numTokens));
-  return extents.map(({ segments, tokens }, b) => ({
-    segments: segments + groups.filter(({ images, text }) => (images[0] ?? text[0])?.sequence === b).length,
-    tokens: Math.max(tokens, longest),
-  }));
 }
