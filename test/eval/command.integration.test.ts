@@ -80,7 +80,16 @@ test('--list shows every task and setting', async () => {
   const names = tasks.map(({ name }) => name);
   for (const name of ['name', 'choice', 'ocr', 'needle-64', 'needle-frames-16', 'order', 'five', 'name-style', 'a-okvqa', 'mmmu'])
     expect(names).toContain(name);
-  expect(cache.map(({ name }) => name)).toEqual(['dense', 'dense-fp32', 'dense-fp16', 'half-resolution', 'int8', 'int4', 'packed']);
+  expect(cache.map(({ name }) => name)).toEqual([
+    'dense',
+    'dense-fp32',
+    'dense-fp16',
+    'half-resolution',
+    'int8',
+    'int4',
+    'packed',
+    'evict',
+  ]);
   expect(result.stdout).toContain('needle-64');
 });
 
