@@ -45,6 +45,11 @@ export function registerStore(store: CacheStore): number {
   return lastHandle;
 }
 
+/** What a cache holds; undefined once it was disposed of. */
+export function storeOf(handle: number): CacheStore | undefined {
+  return stores.get(handle)?.store;
+}
+
 export function releaseStore(handle: number): void {
   stores.delete(handle);
 }

@@ -7,8 +7,9 @@ import { RefusedGraphError } from './errors.ts';
 import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
 import { checkBits } from './options/bits.ts';
-import { presetCache, presetGraph } from './options/preset.ts';
-import { checkBases, checkGraphOptions, needsMass, type PackedOptions, resolveCacheOptions } from './options.ts';
+import { graphFor } from './options/graph.ts';
+import { presetCache } from './options/preset.ts';
+import { checkBases, checkGraphOptions, type PackedOptions, resolveCacheOptions } from './options.ts';
 import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
 import type { PackedModel } from './state.ts';
@@ -56,12 +57,7 @@ export async function packed<M extends PreTrainedModel>(
 ): Promise<M & PackedModel> {
   const cacheOptions = presetCache(pickOptions(options, CACHE_OPTIONS));
   const given = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
-  const { tiered = Boolean(cacheOptions.tiers ?? cacheOptions.preset === 'paper') } = given;
-  const {
-    mass = tiered || needsMass(cacheOptions.evict),
-    moments: named,
-    ...others
-  } = { ...presetGraph(cacheOptions, options.device !== 'webgpu' && !tiered), ...given };
+  const { moments: named, mass = false, tiered = false, ...others } = graphFor(cacheOptions, given, options.device);
   const graphOptions = { ...others, mass, tiered };
   const loadOptions = dropOptions(options, [...CACHE_OPTIONS, ...GRAPH_OPTIONS]);
   const { codes = 'float32', basis = 'float32', queryMoments = false } = graphOptions;

@@ -31,6 +31,12 @@ import { type Span, stepsOf } from './prefill.ts';
 import { packsRawKeys } from './shape.ts';
 import { checkTiers, massInPlace, Tiering, type TierReport, tierReport, tierRule } from './tiering.ts';
 
+/** What eviction and tiers know of the attention that tokens got. */
+export interface Attention {
+  readonly eviction: Eviction | undefined;
+  readonly tiering: Tiering | undefined;
+}
+
 /** The call under way: its first slot, its new tokens per sequence, whether images are among them, and what eviction and tiers knew before it. */
 interface Call {
   readonly at: number;
@@ -412,6 +418,17 @@ export class CacheStore {
     if (!rule || !call) return;
     const isPrompt = call.at === 0 || call.hasImages;
     if (rule.when === 'always' || (rule.when === 'prefill' && isPrompt)) this.#evict(rule);
+  }
+
+  /** The attention that eviction and tiers go by, as it is now; for `recall`. */
+  attention(): Attention {
+    return { eviction: this.#eviction?.copy(), tiering: this.#tiering?.copy() };
+  }
+
+  /** Goes on from that attention, as if nothing had been asked since; may be done again. What was evicted since stays so. */
+  recall({ eviction, tiering }: Attention): void {
+    this.#eviction = eviction?.copy();
+    this.#tiering = tiering?.copy();
   }
 
   /** The call that `begin` began failed: all from slot `length` on is forgotten, and what it paid to older tokens. */

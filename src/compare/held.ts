@@ -39,6 +39,8 @@ export interface Generated {
  */
 export interface HeldContext extends AsyncDisposable {
   readonly context: AskedContext;
+  /** Whether the cache becomes another one as an answer grows: tokens read together then see something else than one by one. */
+  readonly changes?: boolean;
   /** Teacher-forced: reads question and answer at once. */
   force(question: AskedQuestion, answer: readonly bigint[]): Promise<Forced>;
   answer(question: AskedQuestion, maxNewTokens: number, timer?: StepTimer): Promise<Generated>;

@@ -1,6 +1,7 @@
 /** Contexts in a packed cache. */
 import type { PreTrainedModel } from '@huggingface/transformers';
 import { type CacheReport, PackedCache } from '../cache.ts';
+import { storeOf } from '../decode.ts';
 import type { CacheOptions } from '../options.ts';
 import { denseTokenBytes } from '../shape.ts';
 import { type PackedModel, STATE } from '../state.ts';
@@ -24,22 +25,31 @@ export async function holdPacked(
     await cache.dispose();
     throw cause;
   }
+  // Each question is asked as if it were the first: attention paid by others would decide who is evicted, and who is read by all columns.
+  const store = storeOf(cache.handle);
+  const attention = store?.attention();
+  const forget = (): void => {
+    cache.crop(context.numTokens);
+    if (attention) store?.recall(attention);
+  };
   const perToken = denseTokenBytes(model[STATE].graph.shape);
   let lastReport = cache.report();
+  const { tiers, text, evict } = store?.options ?? {};
   return {
     context,
+    changes: Boolean(tiers || text || evict),
     get lastReport() {
       return lastReport;
     },
     async force(question, answer) {
       const { logits } = await readForced(model, context, question, answer, cache);
       lastReport = cache.report();
-      cache.crop(context.numTokens);
+      forget();
       return { logits, bytes: packedBytes(context, lastReport, perToken) };
     },
     async answer({ inputs }, maxNewTokens, timer) {
       const generated = await generateBehind(model, inputs, cache, maxNewTokens, timer);
-      cache.crop(context.numTokens);
+      forget();
       return generated;
     },
     [Symbol.asyncDispose]: () => cache.dispose(),

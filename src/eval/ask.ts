@@ -105,7 +105,7 @@ export async function askSetting(asking: Asking, asked: Asked, holder: Holder, {
     const forced = await held.force(question, truth.tokens);
     bytes ??= forced.bytes;
     const { top1, kl, tokens } = agreement(truth.logits, forced.logits, truth.logits.length / truth.tokens.length);
-    const isProven = proves(forced.logits, truth.tokens, truth.noise);
+    const isProven = !held.changes && proves(forced.logits, truth.tokens, truth.noise);
     const answer = isProven ? truth.tokens : (await held.answer(question, asked.task.maxNewTokens)).tokens;
     const same = isProven || sameTokens(answer, truth.tokens);
     questions.push({ ...judged(asked, i, decode(processor, answer)), same, tokens, top1: Math.round(top1 * tokens), kl: kl * tokens });

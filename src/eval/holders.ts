@@ -17,8 +17,9 @@ import { entriesOf, holdStock, type StockContext } from '../compare/stock.ts';
 import { firstLine, RefusedGraphError } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
-import { presetCache, presetGraph } from '../options/preset.ts';
-import { needsMass, resolveCacheOptions } from '../options.ts';
+import { graphFor } from '../options/graph.ts';
+import { presetCache } from '../options/preset.ts';
+import { resolveCacheOptions } from '../options.ts';
 import { type PackedModel, STATE } from '../state.ts';
 import { type CacheSetting, DENSE } from './settings.ts';
 import { rememberPictures, shareEncoders } from './sharing.ts';
@@ -104,8 +105,7 @@ export async function openHolders(model: string, settings: readonly CacheSetting
         case 'packed': {
           const { rotary, codes, basis, window, ...given } = setting.options;
           const cache = presetCache(given);
-          const own = defined({ rotary, codes, basis, window, mass: needsMass(cache.evict) || undefined });
-          const graph = { ...presetGraph(cache, load.device !== 'webgpu'), ...own };
+          const graph = graphFor(cache, defined({ rotary, codes, basis, window }), load.device);
           const key = JSON.stringify(graph);
           let loaded = graphs.get(key);
           if (!loaded) {

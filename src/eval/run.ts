@@ -202,7 +202,15 @@ async function askContext(
   for (const holder of holders.others) {
     if (finished.has(holder.setting.name)) continue;
     asking.signal?.throwIfAborted();
-    write(await askSetting(asking, asked, holder, reference));
+    try {
+      write(await askSetting(asking, asked, holder, reference));
+    } catch (cause) {
+      if (!(cause instanceof AttentionPackError)) throw cause;
+      throw new AttentionPackError(
+        `'${holder.setting.name}' cannot hold context '${context.id}' of task '${task.name}': ${cause.message}`,
+        { cause },
+      );
+    }
   }
 }
 

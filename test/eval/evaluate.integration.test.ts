@@ -5,17 +5,18 @@ import { AutoModelForImageTextToText, DynamicCache, type Tensor } from '@hugging
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { prepare } from '../../src/compare/context.ts';
 import { beginQuantised, loadQuantised, type Magnitudes, widen } from '../../src/compare/quantised.ts';
+import { assert } from '../../src/errors.ts';
 import { JOURNAL_FILE } from '../../src/eval/journal.ts';
 import { type ContextRecord, isSkipped, type JournalEntry } from '../../src/eval/records.ts';
 import { type EvaluateOptions, type Evaluation, evaluate } from '../../src/eval/run.ts';
 import { type CacheSetting, parseSettings } from '../../src/eval/settings.ts';
 import type { Task } from '../../src/eval/task.ts';
-import { type Message, prompt, question } from '../../src/index.ts';
+import { type LoadOptions, type Message, PackedCache, type PackedOptions, prompt, question } from '../../src/index.ts';
 import { denseTokenBytes } from '../../src/shape.ts';
 import { STATE } from '../../src/state.ts';
 import { noiseTask } from '../support/eval.ts';
 import { HEAD_DIM, NUM_LAYERS, picture, removeFolder, TOKENS_PER_IMAGE, temporaryFolder } from '../support/models.ts';
-import { generate, openTiny, type Tiny } from '../support/tiny.ts';
+import { generate, logitsOf, openTiny, type Tiny } from '../support/tiny.ts';
 import { openTinyQwen2Vl, tokensLarge } from '../support/tiny-qwen2vl.ts';
 
 const LOAD = { dtype: 'fp32', session_options: { intraOpNumThreads: 1, interOpNumThreads: 1 } };
@@ -90,7 +91,8 @@ describe('LLaVA layout', () => {
   const run = (options: Partial<EvaluateOptions> & Pick<EvaluateOptions, 'tasks'>): Promise<Evaluation> =>
     evaluate(tiny.folder, { load: LOAD, ...options });
 
-  const CACHE = 'dense,int8,int4,dense-fp16,packed:4,rotary=post-rope,packed:6,codes=int8,basis=float16,packed:2,basis-per=context';
+  const CACHE =
+    'dense,int8,int4,dense-fp16,packed:4,rotary=post-rope,packed:6,codes=int8,basis=float16,packed:2,basis-per=context,packed:compression=1.5,counted=images,packed:preset=auto';
   test('every cache setting gives the tokens that generate gives', async () => {
     const task = noiseTask({ size: 2, maxNewTokens: 10 });
     await run({ tasks: [task], cache: CACHE, out: root });
@@ -103,6 +105,33 @@ describe('LLaVA layout', () => {
     }
     const strange = new Set(records.flatMap(({ questions }) => questions.filter(({ same }) => !same)));
     expect(strange.size).toBeGreaterThan(0); // else nothing was generated behind a cache that differs
+  });
+
+  // What is evicted, packed of text or read in tiers goes by the calls there were: behind the pictures, the first question is asked as a user asks it.
+  test.each([
+    'packed:6,tiers=0.5,tier-rank=2',
+    'packed:6,text-every=4,text-recent=2',
+    'packed:6,evict=h2o,keep=0.5',
+    'evict:snapkv,keep=0.5',
+  ])('%s gives the tokens that generate gives behind the same pictures', async (name) => {
+    const task = noiseTask({ size: 2, maxNewTokens: 10 });
+    await run({ tasks: [task], cache: name, out: root });
+    const [setting] = parseSettings(name).filter(({ kind }) => kind !== 'dense');
+    assert(setting && 'options' in setting, 'a packed setting');
+    const records = readJournal(root).filter((entry): entry is ContextRecord => !isSkipped(entry) && entry.setting === setting.name);
+    const model = await tiny.load({ ...setting.options } as PackedOptions & LoadOptions);
+    const firsts: string[] = [];
+    for await (const context of task.contexts()) {
+      const images = await context.images();
+      const asked = await prepare(model, tiny.processor, images, context.questions.map(({ text }) => text)); // biome-ignore format: arguments
+      await using cache = new PackedCache(model);
+      await logitsOf(model, { ...asked.inputs, past_key_values: cache });
+      const inputs = await prompt(tiny.processor, [question(context.questions[0]?.text ?? '', images.length)], images);
+      const sequences = await generate(model, { ...inputs, past_key_values: cache, max_new_tokens: task.maxNewTokens, do_sample: false });
+      const tail = [...(sequences.data as BigInt64Array).subarray(inputs.input_ids.dims[1])];
+      firsts.push(tiny.processor.tokenizer?.decode(tail, { skip_special_tokens: true }).trim() ?? '');
+    }
+    expect(records.map(({ questions }) => questions[0]?.answer)).toEqual(firsts);
   });
 
   test('the first answer token comes through the packed pictures', async () => {
@@ -203,6 +232,13 @@ describe('LLaVA layout', () => {
     expect(refused).toEqual([{ setting: 'dense-fp32', reason: 'the weights are float32 already' }]);
     expect(rows.map(({ setting }) => setting)).toEqual(['dense', 'int8']);
     await expect(run({ tasks: [noiseTask()], cache: 'dense-fp32' })).rejects.toThrow('none of the cache settings can be had on this model');
+  });
+
+  test('a context that a setting cannot hold ends the run in one line that names both', async () => {
+    const refused = run({ tasks: [noiseTask({ size: 1 })], cache: 'packed:compression=90' });
+    await expect(refused).rejects.toThrow(
+      /^'packed:compression=90' cannot hold context '.+' of task 'noise': compression 90 asks for \d+ bytes at most/,
+    );
   });
 
   test('contexts longer than the model’s are left out with the reason', async () => {
