@@ -45,7 +45,7 @@ class Config:
     rope_theta: float = 1e6
     decoder_lr: float = 1.2e-3
     decoder_muon_lr: float = 0.01
-    decoder_minutes: float = 168.0
+    decoder_minutes: float = 204.0
     # Scales the curriculum's batches: more for a device that is idle at two cores' batches.
     batch_scale: float = 1.0
 

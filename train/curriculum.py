@@ -45,9 +45,9 @@ NUMBERS = {"name": 3, "colour": 1, "list": 0.5}
 RETRIEVAL = {"name": 1, "which": 3, "exists": 2, "colour": 1}
 DETAILS = {"text": 4, "count": 2, "place": 4, "choice": 4, "name": 3, "colour": 1}
 # Half of the colours are those behind a thing that has first to be found.
-EVERY = {"name": 1, "colour": 2, "place": 1.5, "count": 1, "text": 1.5, "which": 1.5, "exists": 1, "list": 0.3, "choice": 2, "order": 2}
+EVERY = {"name": 1, "colour": 3, "place": 1.5, "count": 1, "text": 1.5, "which": 1.5, "exists": 1, "list": 0.3, "choice": 2, "order": 2}
 # Without what is wrong when images are left out between others ("right after").
-LONG = {"name": 2, "which": 3, "exists": 1.5, "colour": 2, "choice": 1}
+LONG = {"name": 2, "which": 3, "exists": 1.5, "colour": 3, "choice": 1}
 
 FEW = (2, 3, 4)
 

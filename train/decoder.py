@@ -33,6 +33,7 @@ SAVE_SECONDS = 120
 ADVANCE_AT = 0.97
 ALIGNMENT, ALIGNED_TOKENS = 0.3, 256
 HINT = 0.5
+NUM_THINGS = len(vocabulary()["things"])
 
 
 class Batches:
@@ -121,8 +122,12 @@ class Losses:
     def alignment(self, batch: Batch, projected: torch.Tensor) -> torch.Tensor:
         """Alignment (alignment.py) of some projected tokens: it must not be lost."""
         some = torch.randperm(len(projected))[:ALIGNED_TOKENS]
-        names = torch.from_numpy(self.pool.named[batch.features[some.numpy()]]).to(self.device)
-        return alignment_loss(projected[some.to(self.device)], names, self.names(self.model.get_input_embeddings().weight))
+        projected = projected[some.to(self.device)]
+        names, behind = (torch.from_numpy(of[batch.features[some.numpy()]]).to(self.device) for of in (self.pool.named, self.pool.behind))
+        vectors = self.names(self.model.get_input_embeddings().weight)
+        # Among colours alone, a thing's token too is nearest the one behind it: whoever finds the thing is to find its colour.
+        colours = [words[NUM_THINGS:] for words in vectors]
+        return alignment_loss(projected, names, vectors) + alignment_loss(projected, behind, colours)
 
     def answers(self, batch: Batch, embedded: torch.Tensor):
         """Mean cross-entropies over answer tokens and over hints, and which answer tokens are right: (loss, hint loss, right, types).

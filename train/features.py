@@ -53,7 +53,7 @@ def cache_features(config: Config, folder: Path, seed: int, count: int, styles: 
 
 
 class Pool:
-    """Cached pictures: grid of each; features, thing (-1 for none) and name (of thing or background) of each of its tokens."""
+    """Cached pictures: grid of each; features, thing (-1 for none), colour behind and name (of thing or background) of each of its tokens."""
 
     def __init__(self, config: Config, folder: Path):
         arrays = np.load(folder / "arrays.npz")
@@ -63,8 +63,8 @@ class Pool:
         # What a token should be near: its thing, or the name of the colour behind (counted on after the things).
         names = vocabulary()
         colours = [names["colours"].index(json.loads(line)["colour"]) for line in self.scenes.read_text().splitlines()]
-        behind = np.repeat(len(names["things"]) + np.array(colours), self.grids.prod(1))
-        self.named = np.where(self.things == NONE, behind, self.things)
+        self.behind = np.repeat(np.array(colours), self.grids.prod(1))
+        self.named = np.where(self.things == NONE, len(names["things"]) + self.behind, self.things)
         # Read into memory: views are drawn at random, and page faults would cost more than the copy.
         data = torch.from_numpy(np.fromfile(folder / "features.f16", dtype=np.float16))
         self.features = data.view(len(self.things), *((-1,) if config.model == "pack-mha" else (4, config.tower_hidden)))

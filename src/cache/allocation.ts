@@ -31,7 +31,7 @@ export interface AllocationReport {
   readonly unspentBytes: number;
   /** By how many bytes what came later, text and answers above all, has taken the cache beyond the budget; 0 if it has not. */
   readonly overBytes: number;
-  /** Relative error of attention's output to be expected, root mean square over layers; where bytes are spent for *output*. */
+  /** Relative error to be expected of what attention adds to the residual stream; where bytes are spent for *output*. */
   readonly outputError?: number;
   readonly layers: readonly { readonly layer: number; readonly keys: SideAllocation; readonly values: SideAllocation }[];
   /** In words. */

@@ -49,7 +49,7 @@ export interface AllottedBytes {
   /** Everything held, at most and as it came out; the difference would buy nothing. */
   readonly mostBytes: number;
   readonly bytes: number;
-  /** Relative error of attention's output that is to be expected, root mean square over layers; where bytes were spent for that. */
+  /** Relative error of what attention adds to the residual stream that is to be expected; where bytes were spent for that. */
   readonly outputError?: number;
 }
 
@@ -121,14 +121,16 @@ export function allot(
 ): AllottedBytes {
   const every = Math.ceil(segments.length / LOOK.segments);
   const looked = segments.filter((_, i) => i % every === 0);
+  let total = 0;
   const costs = graph.shape.layers.flatMap((shape, l) => {
     const of = (side: 'keys' | 'values'): Factors[] => looked.flatMap(({ layers }) => layers[l]?.[side] ?? []);
     const prices = pricesOf({ keys: of('keys'), values: of('values') }, target.spend, shape, metrics?.[l]);
+    total += prices.total;
     return [sideCost(graph, shape, room, of('keys'), prices.keys, metrics?.[l]), sideCost(graph, shape, room, of('values'), prices.values)];
   });
   const left = room.most - room.fixed;
   const within = allocate(costs, left);
-  const { choices, bytes, error } = target.isAuto ? larger(within, allocateTo(costs, AUTO_ERROR ** 2 * graph.shape.layers.length)) : within;
+  const { choices, bytes, error } = target.isAuto ? larger(within, allocateTo(costs, AUTO_ERROR ** 2 * total)) : within;
   if (bytes > left && target.counted === 'all') throw tooLittle(target, room, bytes);
   const side = (i: number): AllottedSide => {
     const [{ rank, codes, basis, ...choice }, { dropped }] = [choices[i], costs[i]] as [SideChoice, SideCost];
@@ -146,7 +148,7 @@ export function allot(
     layers,
     mostBytes: Math.max(room.most, room.fixed + bytes),
     bytes: room.fixed + bytes,
-    ...(target.spend === 'output' && { outputError: Math.sqrt(error / graph.shape.layers.length) }),
+    ...(target.spend === 'output' && total > 0 && { outputError: Math.sqrt(error / total) }),
   };
 }
 
