@@ -8,7 +8,7 @@ import { type LoadOptions, loadChanged, type ModelClass } from './hook.ts';
 import { attachPacked } from './model.ts';
 import { checkBits } from './options/bits.ts';
 import { graphFor } from './options/graph.ts';
-import { presetCache } from './options/preset.ts';
+import { presetCache, withDefaultPreset } from './options/preset.ts';
 import { checkBases, checkGraphOptions, type PackedOptions, resolveCacheOptions } from './options.ts';
 import { momentsFile, readMetrics } from './query-moments.ts';
 import { rewrite } from './rewrite.ts';
@@ -55,7 +55,7 @@ export async function packed<M extends PreTrainedModel>(
   idOrPath: string,
   options: PackedOptions & LoadOptions = {},
 ): Promise<M & PackedModel> {
-  const cacheOptions = presetCache(pickOptions(options, CACHE_OPTIONS));
+  const cacheOptions = presetCache(withDefaultPreset(pickOptions(options, CACHE_OPTIONS)));
   const given = checkGraphOptions(pickOptions(options, GRAPH_OPTIONS));
   const { moments: named, mass = false, tiered = false, ...others } = graphFor(cacheOptions, given, options.device);
   const graphOptions = { ...others, mass, tiered };

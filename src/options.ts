@@ -119,7 +119,8 @@ export interface CacheOptions {
   /**
    * One of: *auto*: as `compression`, but of the packed images alone and whatever the text, at a ratio that cost neither embedded model an answer; see
    * `options/preset.ts`. *paper*: rank 64 for keys and values or W where that is less, a basis for each image, float16 for all, keys before rotary embedding,
-   * a quarter of the tokens read by all columns and the others by half of them, text packed every 100 tokens. What is given along wins. Default: none.
+   * a quarter of the tokens read by all columns and the others by half of them, text packed every 100 tokens. What is given along wins. Default: *auto* for a
+   * model loaded without `compression`, `budget`, `rank`, `bits` and `spread`.
    */
   readonly preset?: Preset;
   /**
@@ -130,7 +131,7 @@ export interface CacheOptions {
   readonly spend?: Spend;
   /**
    * Columns of the codes: one number for keys and values, or one each. An image of T tokens keeps min(T, rank) columns; its bytes per layer are
-   * (T + W)·rank elements for keys and again for values, against 2·T·W dense. Default: 64, the paper's, or W where that is smaller.
+   * (T + W)·rank elements for keys and again for values, against 2·T·W dense. Default: *auto* decides (see `preset`); 64, the paper's, or W where that is smaller, beside `bits` or `spread`.
    */
   readonly rank?: number | Ranks;
   /**
@@ -315,13 +316,13 @@ export function resolveCacheOptions(
     );
   if (target && isGrowing({ basisPer, compactAt }))
     throw new AttentionPackError(
-      `${nameOf(target)} cannot be had of a basis that grows, whose size is not known before (basisPer 'context', compactAt 'span'); use compactAt 'context' or basisPer 'image'`,
+      `${nameOf(target)} cannot be had of a basis that grows, whose size is not known before (basisPer 'context', compactAt 'span'); use compactAt 'context' or basisPer 'image', or give rank`,
     );
   const text = options.text === undefined ? (defaults.text ?? false) : resolveText(options.text, options.recent);
   const recent = count('recent', options.recent ?? defaults.recent ?? 0, 0);
   if (target && text && (compactAt === 'span' || recent > 0))
     throw new AttentionPackError(
-      `${nameOf(target)} cannot be had of packed text with ${recent > 0 ? `recent ${recent}` : "compactAt 'span'"}, where what shares a basis is not known before; use ${recent > 0 ? 'text: { recent }, which leaves images alone' : "compactAt 'context'"}`,
+      `${nameOf(target)} cannot be had of packed text with ${recent > 0 ? `recent ${recent}` : "compactAt 'span'"}, where what shares a basis is not known before; use ${recent > 0 ? 'text: { recent }, which leaves images alone' : "compactAt 'context'"}, or give rank`,
     );
   const preset = options.preset ?? defaults.preset;
   return {

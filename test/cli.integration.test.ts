@@ -45,7 +45,7 @@ describe('run', () => {
   test('prints the answer and one line about the cache for people, and takes what the context has left by default', async () => {
     const result = await attentionpack('run', model, 'Ünïcødé, 你好 🙂?', image);
     expect(result).toMatchObject({ code: 0, stderr: '' });
-    expect(result.stdout).toMatch(/\n\d+ tokens, 14 of them packed; cache .* dense fp16 .*\n$/);
+    expect(result.stdout).toMatch(/\n\d+ tokens, 14 of them packed; cache .* dense fp16 .*\n/);
   });
 
   test('reads grey, transparent, 16-bit, turned and 1 x 1 pictures', async () => {
@@ -121,7 +121,7 @@ describe('run', () => {
     [['--codes', 'mixed', '--spread', 'odd'], /--spread must be one of energy, even; got 'odd'/],
     [['--tolerance', '0.1'], /tolerance is of a basis that grows, which needs basisPer 'context' and compactAt 'span'/],
     [
-      ['--basis-per', 'context', '--compact-at', 'span', '--codes', 'int8'],
+      ['--rank', '8', '--basis-per', 'context', '--compact-at', 'span', '--codes', 'int8'],
       /a basis that grows .* needs codes and basis float32 or float16/,
     ],
     [['--tolerance', 'low'], /--tolerance takes a share from 0 to below 1; got 'low'/],

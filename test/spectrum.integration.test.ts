@@ -32,13 +32,13 @@ beforeAll(async () => {
 afterAll(() => removeFolder(root));
 
 async function rowsOf(options: PackedOptions, only?: readonly number[]): Promise<PromptRows> {
-  await using loaded = await packed(AutoModelForImageTextToText, model, { dtype: 'fp32', ...options });
+  await using loaded = await packed(AutoModelForImageTextToText, model, { dtype: 'fp32', rank: 8, ...options });
   return await collectRows(loaded, inputs, only);
 }
 
 /** Keys after rotary and values of the stock model, [T, W] for each layer. */
 async function stockRows(): Promise<{ key: Float32Array; value: Float32Array }[]> {
-  const stock: PreTrainedModel = await AutoModelForImageTextToText.from_pretrained(model, { dtype: 'fp32' });
+  const stock: PreTrainedModel = await AutoModelForImageTextToText.from_pretrained(model, { dtype: 'fp32', rank: 8 });
   try {
     const outputs = (await stock(inputs)) as Record<string, Tensor>;
     return Array.from({ length: NUM_LAYERS }, (_, l) => {

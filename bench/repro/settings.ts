@@ -115,6 +115,7 @@ export function frameSettings({ width }: Subject): string[] {
     `packed:rank=${image},${FLOAT16}`,
     `packed:rank=${context},basis-per=context,${FLOAT16}`,
     `packed:rank=${context},basis-per=context,codes=mixed,basis=mixed,bits=2,window=float16`,
+    'packed:preset=auto',
     'evict:snapkv,keep=0.25',
     'evict:random,keep=0.25',
   ];
@@ -129,6 +130,7 @@ export function latencySettings(subject: Subject): string[] {
     'int8',
     ...['rotate-late', ...fused].map((rotary) => `packed:rank=${rank},rotary=${rotary},${FLOAT16}`),
     `packed:rank=${Math.min(4 * rank, subject.width)},rotary=post-rope,basis-per=context,${FLOAT16}`,
+    'packed:preset=auto',
   ];
 }
 

@@ -40,7 +40,7 @@ export async function inspectSpectrum(model: string, options: SpectrumOptions): 
 
   const progress = new Progress();
   progress.update('loading the model');
-  const { packed, processor } = await loadPacked(model, { ...dtype, rawKeys: true });
+  const { packed, processor } = await loadPacked(model, { ...dtype, rawKeys: true, rank: 8 });
   const begun = performance.now();
   let report: SpectrumReport;
   try {

@@ -18,7 +18,7 @@ import { firstLine, RefusedGraphError } from '../errors.ts';
 import { explained, folderOrId, type LoadOptions } from '../hook.ts';
 import { packed } from '../load.ts';
 import { graphFor } from '../options/graph.ts';
-import { presetCache } from '../options/preset.ts';
+import { presetCache, withDefaultPreset } from '../options/preset.ts';
 import { resolveCacheOptions } from '../options.ts';
 import { type PackedModel, STATE } from '../state.ts';
 import { type CacheSetting, DENSE } from './settings.ts';
@@ -103,13 +103,15 @@ export async function openHolders(model: string, settings: readonly CacheSetting
           return { setting, hold: (forms) => holdQuantised(quantised, forms.full, forms.dense, forms.magnitudes, setting) };
         }
         case 'packed': {
+          // Each cache says for itself how much it keeps; a model that says nothing would leave it to the allocator, and be rewritten for that.
+          const anyRank = { rank: 8 };
           const { rotary, codes, basis, window, ...given } = setting.options;
-          const cache = presetCache(given);
+          const cache = presetCache(withDefaultPreset(given));
           const graph = graphFor(cache, defined({ rotary, codes, basis, window }), load.device);
           const key = JSON.stringify(graph);
           let loaded = graphs.get(key);
           if (!loaded) {
-            loaded = keep(await explained(model, () => packed(AutoModelForImageTextToText, model, { ...load, ...graph })));
+            loaded = keep(await explained(model, () => packed(AutoModelForImageTextToText, model, { ...load, ...anyRank, ...graph })));
             await shareEncoders(dense, loaded);
             graphs.set(key, loaded);
           }

@@ -30,6 +30,12 @@ export const AUTO_ERROR = 0.1;
 /** Options that say how many bytes are held in some way or another. */
 const SIZES = ['compression', 'budget', 'rank', 'bits', 'spread'] as const;
 
+/** Options with *auto* put in where nothing says how much is kept. */
+export function withDefaultPreset<O extends CacheOptions>(options: O): O {
+  const isSaid = options.preset !== undefined || SIZES.some((name) => options[name] !== undefined);
+  return isSaid ? options : { ...options, preset: 'auto' };
+}
+
 /** What cache options a preset stands for; those given along win. */
 export function presetCache({ preset, ...given }: CacheOptions): CacheOptions {
   if (preset === 'paper') return { basisPer: 'image', text: { every: PAPER_TEXT }, ...given, preset };

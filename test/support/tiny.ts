@@ -57,7 +57,10 @@ export async function openWritten(write: (root: string) => Promise<string>, widt
     stock,
     width,
     async load(packing = {}) {
-      const model = await packed(AutoModelForImageTextToText, folder, { dtype: 'fp32', ...SESSION, ...packing });
+      // Tests say how much is kept, cache by cache; by default the allocator would.
+      const isSaid = ['preset', 'compression', 'budget', 'bits', 'spread'].some((name) => name in packing);
+      const rank = isSaid ? {} : { rank: Math.min(64, width) };
+      const model = await packed(AutoModelForImageTextToText, folder, { dtype: 'fp32', ...SESSION, ...rank, ...packing });
       loaded.push(model);
       return model;
     },

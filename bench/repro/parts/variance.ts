@@ -36,7 +36,7 @@ export const variance: Part<VarianceData> = {
     return { contexts: contexts.length, curves: meanCurves(all) };
 
     async function loaded() {
-      const both = await loadPacked(subject.model, { ...subject.load, rawKeys: true });
+      const both = await loadPacked(subject.model, { ...subject.load, rawKeys: true, rank: 8 });
       return { ...both, [Symbol.asyncDispose]: async () => void (await both.packed.dispose()) };
     }
   },
