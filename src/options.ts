@@ -117,8 +117,8 @@ export interface CacheOptions {
    */
   readonly budget?: number | string;
   /**
-   * One of: *auto*: as `compression`, but of the packed images alone and whatever the text, at a ratio that cost neither embedded model an answer; see
-   * `options/preset.ts`. *paper*: rank 64 for keys and values or W where that is less, a basis for each image, float16 for all, keys before rotary embedding,
+   * One of: *auto*: as `compression`, but of the packed images alone and whatever the text, as small as an error of 8 % by estimate
+   * allows and at most 16 times; see `options/preset.ts`. *paper*: rank 64 for keys and values or W where that is less, a basis for each image, float16 for all, keys before rotary embedding,
    * a quarter of the tokens read by all columns and the others by half of them, text packed every 100 tokens. What is given along wins. Default: *auto* for a
    * model loaded without `compression`, `budget`, `rank`, `bits` and `spread`.
    */
