@@ -38,7 +38,7 @@ async function rowsOf(options: PackedOptions, only?: readonly number[]): Promise
 
 /** Keys after rotary and values of the stock model, [T, W] for each layer. */
 async function stockRows(): Promise<{ key: Float32Array; value: Float32Array }[]> {
-  const stock: PreTrainedModel = await AutoModelForImageTextToText.from_pretrained(model, { dtype: 'fp32', rank: 8 });
+  const stock: PreTrainedModel = await AutoModelForImageTextToText.from_pretrained(model, { dtype: 'fp32' });
   try {
     const outputs = (await stock(inputs)) as Record<string, Tensor>;
     return Array.from({ length: NUM_LAYERS }, (_, l) => {
@@ -111,7 +111,7 @@ describe('rows of a prompt', () => {
   });
 
   test('are not taken of a prompt without images or of layers there are not', async () => {
-    await using loaded = await packed(AutoModelForImageTextToText, model, { dtype: 'fp32' });
+    await using loaded = await packed(AutoModelForImageTextToText, model, { dtype: 'fp32', rank: 8 });
     await expect(collectRows(loaded, inputs, [0, 2])).rejects.toThrow('there is no layer 2; the decoder has layers 0 to 1');
     await expect(collectRows(loaded, await prompt(processor, [question('What?', 0)], []))).rejects.toThrow(/no image tokens/);
   });
