@@ -53,10 +53,10 @@ export const demoCommand = defineCommand({
     }),
 });
 
-/** What is left of the demo's own packing where bytes are to be shared out: that decides ranks, and element types by itself. */
-function packingBeside({ rank, codes, basis, ...others }: PackedOptions, { compression, budget, preset }: PackedOptions): PackedOptions {
-  const sharesOut = compression !== undefined || budget !== undefined || preset !== undefined;
-  return sharesOut ? others : { rank, codes, basis, ...others };
+/** What is left of the demo's own packing where something else says how much is kept. */
+function packingBeside({ preset, ...others }: PackedOptions, { compression, budget, rank, bits, spread }: PackedOptions): PackedOptions {
+  const isSaid = [compression, budget, rank, bits, spread].some((option) => option !== undefined);
+  return isSaid || preset === undefined ? others : { preset, ...others };
 }
 
 function printAnswers({ answers }: Comparison, expected: readonly string[]): void {
@@ -77,7 +77,7 @@ function printFigures({ report, agreement, answerMatch, decodeMsPerToken, images
       [
         'bytes',
         prettyBytes(report.denseFp16Bytes),
-        `${prettyBytes(report.bytes.total)} (codes ${prettyBytes(report.bytes.codes)}, bases ${prettyBytes(report.bytes.bases)}, dense text ${prettyBytes(report.bytes.window)})`,
+        `${prettyBytes(report.bytes.total)} (codes ${prettyBytes(report.bytes.codes)}, bases ${prettyBytes(report.bytes.bases + report.bytes.steps)}, dense text ${prettyBytes(report.bytes.window)})`,
       ],
       ['compression', '', `${times(report.compression)}; images alone ${times(report.visualCompression)}`],
       ['ms per token', decodeMsPerToken.dense.toFixed(2), decodeMsPerToken.packed.toFixed(2)],
