@@ -4,12 +4,13 @@ import path from 'node:path';
 import { defineCommand, runMain } from 'citty';
 import { jsonArg, share, wholeNumber } from '../src/cli/args.ts';
 import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
-import { guarded, Progress, printJson } from '../src/cli/output.ts';
+import { guarded, Progress, printJson, printTable } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
 import { oneOf } from '../src/options.ts';
 import { ALLOCATION_SETTINGS, allocationSuite } from './allocation.ts';
 import { timeAllocation } from './allocation-time.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
+import { benchEncoding } from './encoding.ts';
 import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
@@ -202,9 +203,56 @@ const tiers = defineCommand({
     }),
 });
 
+const encoding = defineCommand({
+  meta: { name: 'encoding', description: 'what packing costs beside the prefill it belongs to, through a real decoder of few layers' },
+  args: {
+    shape: { type: 'string', default: 'llava-1.5-7b', description: 'random models: smol-135m, mha-1.7b, llava-1.5-7b' },
+    dtype: { type: 'string', default: 'q4', description: 'precision of the weights' },
+    layers: { type: 'string', default: '2', description: 'layers of the decoder' },
+    images: { type: 'string', default: '8', description: 'images of 576 tokens' },
+    rounds: { type: 'string', default: '3', description: 'prefills in each setting, one more to warm up' },
+    threads: { type: 'string', default: '2', description: 'threads of ONNX Runtime' },
+    models: { type: 'string', default: path.join(PACKAGE_ROOT, '.cache', 'bench'), description: 'folder random models are kept in' },
+    results: { type: 'string', description: 'file the rows and the machine are written to' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const [layers, images, rounds, threads] = (['layers', 'images', 'rounds', 'threads'] as const).map((name) =>
+        wholeNumber(`--${name}`, args[name]),
+      ) as [number, number, number, number];
+      const progress = new Progress();
+      const rows = await benchEncoding({
+        root: args.models,
+        shape: args.shape,
+        dtype: oneOf('--dtype', args.dtype, ['q4', 'q8', 'fp32'] as const),
+        layers,
+        images,
+        rounds,
+        threads,
+        onProgress: (text) => progress.update(text),
+      });
+      progress.done();
+      printTable(
+        ['packing', 'tokens', 'prefill', 'of which packing', 'share'],
+        rows.map(({ packing, tokens, prefillMs, compactMs, share }) => [
+          packing,
+          tokens,
+          `${prefillMs.toFixed(0)} ms`,
+          `${compactMs.toFixed(0)} ms`,
+          `${(100 * share).toFixed(1)} %`,
+        ]),
+      );
+      const machine = await readMachine(threads);
+      if (args.results)
+        writeFileSync(args.results, `${JSON.stringify({ machine, shape: args.shape, dtype: args.dtype, layers, rows }, null, 1)}\n`);
+      if (args.json) printJson({ machine, rows });
+    }),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, loyalty, allocation, rotary, tiers },
+    subCommands: { decode, encoding, loyalty, allocation, rotary, tiers },
   }),
 );

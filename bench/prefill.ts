@@ -14,13 +14,24 @@ const IMAGE_TOKEN = 3;
 const WORD = 5;
 
 /** Runs a prompt of `context` tokens with images at `spans` into the cache; returns its token ids. */
-export async function prefill(model: PackedModel, cache: PackedCache, spans: readonly Span[], context: number): Promise<number[]> {
+export function prefill(model: PackedModel, cache: PackedCache, spans: readonly Span[], context: number): Promise<number[]> {
+  return prefillBy(new PackedSession(noiseDecoder(model)), new Float32Array(context), cache, spans);
+}
+
+/** The same by any session; `embeds` [context, hidden] are what it reads. */
+export async function prefillBy(
+  session: PackedSession,
+  embeds: Float32Array,
+  cache: PackedCache,
+  spans: readonly Span[],
+  hidden = 1,
+): Promise<number[]> {
+  const context = embeds.length / hidden;
   const ids = new Array<number>(context).fill(WORD);
   for (const { start, end } of spans) ids.fill(IMAGE_TOKEN, start, end);
-  const session = new PackedSession(noiseDecoder(model));
   const inputs = {
     [CACHE_HANDLE]: cache[CACHE_HANDLE] as unknown as Tensor,
-    inputs_embeds: new Tensor('float32', new Float32Array(context), [1, context, 1]),
+    inputs_embeds: new Tensor('float32', embeds, [1, context, hidden]),
     attention_mask: new Tensor('int64', new BigInt64Array(context).fill(1n), [1, context]),
   };
   await withStore(
