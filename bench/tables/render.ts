@@ -50,9 +50,9 @@ function denseRow(result: Evaluation, task: string): EvaluationRow {
   return row;
 }
 
-/** `caches <model>`: every cache setting over all tasks it was run on. */
-function caches(model: string): string {
-  const result = newest<Evaluation>(`eval-${model}-caches`);
+/** `caches <model> [run]`: every cache setting over all tasks it was run on. */
+function caches(model: string, run = 'caches'): string {
+  const result = newest<Evaluation>(`eval-${model}-${run}`);
   const tasks = result.tasks.map(({ name }) => name);
   const scoreOf = (task: string, setting: string): string => {
     const row = result.rows.find((candidate) => candidate.task === task && candidate.setting === setting);
