@@ -6,7 +6,7 @@ import { jsonArg, share, wholeNumber } from '../src/cli/args.ts';
 import { PACKAGE_ROOT } from '../src/cli/embedded.ts';
 import { guarded, Progress, printJson, printTable } from '../src/cli/output.ts';
 import { DTYPES, RANDOM_SHAPES } from '../src/convert/index.ts';
-import { oneOf } from '../src/options.ts';
+import { COMPACT_AT, oneOf } from '../src/options.ts';
 import { ALLOCATION_SETTINGS, allocationSuite } from './allocation.ts';
 import { timeAllocation } from './allocation-time.ts';
 import { benchDecode, type DecodeResult } from './decode.ts';
@@ -14,6 +14,7 @@ import { benchEncoding } from './encoding.ts';
 import { loyaltySuite } from './loyalty/main.ts';
 import { readMachine } from './machine.ts';
 import { ON_REQUEST, OPPONENTS } from './opponents/index.ts';
+import { measurePrefillMemory } from './prefill-memory.ts';
 import { benchRotary, printRotary, ROTARY_SHAPES, type RotaryRow } from './rotary.ts';
 import { benchTiers, printTiers, TIER_CODES, TIER_SHAPES, type TierRow } from './tiers.ts';
 
@@ -250,9 +251,33 @@ const encoding = defineCommand({
     }),
 });
 
+const memory = defineCommand({
+  meta: {
+    name: 'memory',
+    description: 'the most a process holds while it reads pictures, against what it holds once they are packed; one setting a call',
+  },
+  args: {
+    images: { type: 'string', default: '64', description: 'pictures, of the demo of pack-mha' },
+    'compact-at': { type: 'string', default: 'span', description: COMPACT_AT.join(' or ') },
+    rank: { type: 'string', default: '8', description: 'columns kept of each picture' },
+    ...jsonArg,
+  },
+  run: ({ args }) =>
+    guarded(async () => {
+      const [images, rank] = [wholeNumber('--images', args.images), wholeNumber('--rank', args.rank)];
+      const row = await measurePrefillMemory(images, { compactAt: oneOf('--compact-at', args['compact-at'], COMPACT_AT), rank });
+      const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+      printTable(
+        ['tokens', 'loaded', 'peak', 'in the end', 'cache', 'peak / (end + chunk)'],
+        [[row.tokens, mb(row.loadedBytes), mb(row.peakBytes), mb(row.finalBytes), mb(row.cacheBytes), row.ratio.toFixed(2)]],
+      );
+      if (args.json) printJson(row);
+    }),
+});
+
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'the benchmarks of attentionpack' },
-    subCommands: { decode, encoding, loyalty, allocation, rotary, tiers },
+    subCommands: { decode, encoding, memory, loyalty, allocation, rotary, tiers },
   }),
 );
