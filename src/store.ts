@@ -322,7 +322,7 @@ export class CacheStore {
     const groups = withText(this.graph.shape, images, text.due, this.options, format, packed.extents);
     const [target, prospect] = [this.options.target, this.options.target && this.#prospect(groups, text.left, packed)];
     const decides = target && prospect && !packed.numSegments ? { target, room: roomFor(target, this.graph, prospect) } : undefined;
-    const rank = decides ? columnsFor(decides.room, this.graph, this.options.rank) : this.#mostColumns();
+    const rank = decides ? columnsFor(decides.target, decides.room, this.graph, this.options.rank) : this.#mostColumns();
     const { seed } = this.options;
     for (const group of groups) {
       const spans = [...group.images, ...group.text];

@@ -9,7 +9,7 @@ import { nameOf, type Target } from '../options/target.ts';
 import type { Ranks } from '../options.ts';
 import { denseTokenBytes, type LayerShape } from '../shape.ts';
 import { axisTableNumbers } from './axis-tables.ts';
-import { measureColumns } from './column-errors.ts';
+import { columnEnergies, measureColumns } from './column-errors.ts';
 import { type PackedGraph, positionAxes } from './feeds.ts';
 import { axisBytes, ELEMENT_BYTES, type Extents, footprint, WIDTHS_BYTES } from './footprint.ts';
 import { isMixed, type SideLayout } from './format.ts';
@@ -95,15 +95,24 @@ export function roomFor(target: Target, graph: PackedGraph, { segments, numSlots
   return { most: most(), fixed, places: counts.batch * dry.capacity, tokens: dry.numTokens };
 }
 
+/** Where an error decides and not a number of bytes, it may ask for so many times what there was room for. */
+const AUTO_ROOM = 4;
+
 /**
  * Columns worth factoring for what is left: as many as take it up at four bits each, and half as many again, as bytes go where they are worth most.
  *
  * @param most that the options allow
  */
-export function columnsFor({ most: budget, fixed, places, tokens }: Room, { shape: { layers } }: PackedGraph, most: Ranks): Ranks {
+export function columnsFor(
+  { isAuto }: Target,
+  { most: budget, fixed, places, tokens }: Room,
+  { shape: { layers } }: PackedGraph,
+  most: Ranks,
+): Ranks {
   const widths = layers.reduce((sum, { numKvHeads, headDim }) => sum + numKvHeads * headDim, 0);
   const columnBytes = places * (2 * layers.length * tokens + 2 * widths);
-  const rank = Math.max(8, Math.ceil((1.5 * 2 * Math.max(0, budget - fixed)) / columnBytes));
+  const room = Math.max(0, budget - fixed) * (isAuto ? AUTO_ROOM : 1);
+  const rank = Math.max(8, Math.ceil((1.5 * 2 * room) / columnBytes));
   return { keys: Math.min(rank, most.keys), values: Math.min(rank, most.values) };
 }
 
@@ -121,16 +130,17 @@ export function allot(
 ): AllottedBytes {
   const every = Math.ceil(segments.length / LOOK.segments);
   const looked = segments.filter((_, i) => i % every === 0);
-  let total = 0;
+  let [total, missing] = [0, 0];
   const costs = graph.shape.layers.flatMap((shape, l) => {
     const of = (side: 'keys' | 'values'): Factors[] => looked.flatMap(({ layers }) => layers[l]?.[side] ?? []);
     const prices = pricesOf({ keys: of('keys'), values: of('values') }, target.spend, shape, metrics?.[l]);
     total += prices.total;
+    missing += prices.keys * notFactored(of('keys'), metrics !== undefined) + prices.values * notFactored(of('values'));
     return [sideCost(graph, shape, room, of('keys'), prices.keys, metrics?.[l]), sideCost(graph, shape, room, of('values'), prices.values)];
   });
   const left = room.most - room.fixed;
   const within = allocate(costs, left);
-  const { choices, bytes, error } = target.isAuto ? larger(within, allocateTo(costs, AUTO_ERROR ** 2 * total)) : within;
+  const { choices, bytes, error } = target.isAuto ? larger(within, allocateTo(costs, AUTO_ERROR ** 2 * total - missing)) : within;
   if (bytes > left && target.counted === 'all') throw tooLittle(target, room, bytes);
   const side = (i: number): AllottedSide => {
     const [{ rank, codes, basis, ...choice }, { dropped }] = [choices[i], costs[i]] as [SideChoice, SideCost];
@@ -148,8 +158,17 @@ export function allot(
     layers,
     mostBytes: Math.max(room.most, room.fixed + bytes),
     bytes: room.fixed + bytes,
-    ...(target.spend === 'output' && total > 0 && { outputError: Math.sqrt(error / total) }),
+    ...(target.spend === 'output' && total > 0 && { outputError: Math.sqrt((error + missing) / total) }),
   };
+}
+
+/** Squared error of the columns that were not factored at all. */
+function notFactored(factors: readonly Factors[], isWeighed = false): number {
+  return factors.reduce((sum, { codes, rank, lostEnergy, weightedLostEnergy }) => {
+    const lost = isWeighed ? (weightedLostEnergy ?? lostEnergy) : lostEnergy;
+    const kept = columnEnergies(codes, rank).reduce((energy, square) => energy + square, 0);
+    return sum + (kept * lost) / Math.max(1e-6, 1 - lost);
+  }, 0);
 }
 
 const larger = (a: Allocation, b: Allocation): Allocation => (a.bytes >= b.bytes ? a : b);

@@ -24,7 +24,7 @@ export const AUTO_COMPRESSION = 16;
 /**
  * The relative error that *auto* puts up with of what attention adds to the residual stream, by estimate: images that are not so easily packed, small ones of
  * grouped-query models above all, get the bytes that takes. At 0.08 both embedded models stay nearer to the dense cache than ONNX Runtime's int4 cache does,
- * pack-gqa's images 4 to 5 times smaller, pack-mha's 12 to 16 times (LOG.md).
+ * pack-gqa's images about 4 times smaller, pack-mha's 10 to 12 times (LOG.md).
  */
 export const AUTO_ERROR = 0.08;
 
