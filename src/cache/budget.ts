@@ -95,11 +95,12 @@ export function roomFor(target: Target, graph: PackedGraph, { segments, numSlots
   return { most: most(), fixed, places: counts.batch * dry.capacity, tokens: dry.numTokens };
 }
 
-/** Where an error decides and not a number of bytes, it may ask for so many times what there was room for. */
-const AUTO_ROOM = 4;
+/** Long spans of wide rows are factored by random sketches up to this share of their columns; more take a whole eigenproblem, fifty times as long. */
+const SKETCHED = { size: 256, share: 0.25 } as const;
 
 /**
- * Columns worth factoring for what is left: as many as take it up at four bits each, and half as many again, as bytes go where they are worth most.
+ * Columns worth factoring for what is left: as many as take it up at four bits each, and half as many again, as bytes go where they are worth most. Where an
+ * error decides and not a number of bytes: as many as there could be at a third of the dense bytes.
  *
  * @param most that the options allow
  */
@@ -111,8 +112,11 @@ export function columnsFor(
 ): Ranks {
   const widths = layers.reduce((sum, { numKvHeads, headDim }) => sum + numKvHeads * headDim, 0);
   const columnBytes = places * (2 * layers.length * tokens + 2 * widths);
-  const room = Math.max(0, budget - fixed) * (isAuto ? AUTO_ROOM : 1);
-  const rank = Math.max(8, Math.ceil((1.5 * 2 * room) / columnBytes));
+  const isLong = tokens > SKETCHED.size && widths / layers.length > SKETCHED.size;
+  const dense = 4 * places * tokens * widths; // float16, keys and values
+  const room = isAuto ? dense / 3 : Math.max(0, budget - fixed);
+  const wanted = Math.max(8, Math.ceil((1.5 * 2 * room) / columnBytes));
+  const rank = isAuto && isLong ? Math.min(wanted, Math.ceil((SKETCHED.share * widths) / layers.length)) : wanted;
   return { keys: Math.min(rank, most.keys), values: Math.min(rank, most.values) };
 }
 
