@@ -6,7 +6,7 @@ const folder = './models/pack-mha';
 const images = await Promise.all(['01.png', '02.jpg', '03.png', '04.png'].map((file) => RawImage.read(`${folder}/demo/${file}`)));
 const processor = await AutoProcessor.from_pretrained(folder);
 
-await using model = await packed(AutoModelForImageTextToText, folder, { dtype: 'q8', rank: 12, codes: 'float16', basis: 'float16' });
+await using model = await packed(AutoModelForImageTextToText, folder, { dtype: 'q8' });
 await using album = new PackedCache(model);
 
 for (const text of ['what is in image 2?', 'which image shows a sun?', 'is there a castle?']) {
