@@ -52,7 +52,8 @@ export async function benchEncoding({
   const rows: EncodingRow[] = [];
   for (const [packing, options] of Object.entries(PACKINGS)) {
     const model = await loadPackedTextModel(folder, { dtype, threads, packing: { rotary: 'post-rope', ...options } });
-    const { hidden_size: hidden } = model.config as unknown as { readonly hidden_size: number };
+    const config = model.config as unknown as { readonly hidden_size?: number; readonly text_config?: { readonly hidden_size: number } };
+    const hidden = config.text_config?.hidden_size ?? config.hidden_size ?? 0;
     const embeds = noise(context * hidden, 1);
     const measured: { prefillMs: number; compactMs: number }[] = [];
     for (let round = 0; round <= rounds; round++) {

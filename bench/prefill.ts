@@ -32,6 +32,7 @@ export async function prefillBy(
   const inputs = {
     [CACHE_HANDLE]: cache[CACHE_HANDLE] as unknown as Tensor,
     inputs_embeds: new Tensor('float32', embeds, [1, context, hidden]),
+    num_logits_to_keep: new Tensor('int64', BigInt64Array.of(1n), []),
     attention_mask: new Tensor('int64', new BigInt64Array(context).fill(1n), [1, context]),
   };
   await withStore(

@@ -27,7 +27,7 @@ const DEMO: readonly (readonly [side: number, kind: Kind, ending: 'png' | 'jpg']
 ];
 const DEMO_TYPES: readonly QuestionType[] = ['name', 'name', 'which', 'which', 'which', 'exists', 'exists', 'colour', 'place', 'text', 'count', 'choice', 'order'];
 /** What the demo packs with unless told otherwise. */
-const DEMO_PACKING = { preset: 'auto' };
+const DEMO_PACKING = { preset: 'auto', basisPer: 'context' };
 
 const EVAL_CONTEXTS = 40;
 const EVAL_SIDE = 96;
