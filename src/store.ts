@@ -13,7 +13,7 @@ import { prospectOf } from './cache/prospect.ts';
 import { SegmentBooks } from './cache/segments.ts';
 import { slotsAsNumbers } from './cache/slot-numbers.ts';
 import { factoredTogether, type OpenSpan, type Outputs, outputRows, slotsOf } from './cache/spans.ts';
-import { type SpanGroup, withText } from './cache/text.ts';
+import { type SpanGroup, spansOf, withText } from './cache/text.ts';
 import { TokenLog } from './cache/tokens.ts';
 import { DenseWindow, type Rows } from './cache/window.ts';
 import { compact, meanWeightedLost } from './compact.ts';
@@ -325,7 +325,7 @@ export class CacheStore {
     const rank = decides ? columnsFor(decides.target, decides.room, this.graph, this.options.rank) : this.#mostColumns();
     const { seed } = this.options;
     for (const group of groups) {
-      const spans = [...group.images, ...group.text];
+      const spans = spansOf(group);
       const { sequence } = spans[0] as OpenSpan;
       const rows = spans.map((span) => window.rowsAt(span.sequence, new Set(slotsOf(span))));
       const held = growth && { ...growth, held: (l: number, side: keyof Ranks) => packed.lastBasis(sequence, l, side) };

@@ -9,7 +9,7 @@ import { nameOf, type Target } from '../options/target.ts';
 import type { Ranks } from '../options.ts';
 import { denseTokenBytes, type LayerShape } from '../shape.ts';
 import { axisTableNumbers } from './axis-tables.ts';
-import { columnEnergies, measureColumns } from './column-errors.ts';
+import { measureColumns } from './column-errors.ts';
 import { type PackedGraph, positionAxes } from './feeds.ts';
 import { axisBytes, ELEMENT_BYTES, type Extents, footprint, WIDTHS_BYTES } from './footprint.ts';
 import { isMixed, type SideLayout } from './format.ts';
@@ -139,7 +139,7 @@ export function allot(
     const of = (side: 'keys' | 'values'): Factors[] => looked.flatMap(({ layers }) => layers[l]?.[side] ?? []);
     const prices = pricesOf({ keys: of('keys'), values: of('values') }, target.spend, shape, metrics?.[l]);
     total += prices.total;
-    missing += prices.keys * notFactored(of('keys'), metrics !== undefined) + prices.values * notFactored(of('values'));
+    missing += prices.missing;
     return [sideCost(graph, shape, room, of('keys'), prices.keys, metrics?.[l]), sideCost(graph, shape, room, of('values'), prices.values)];
   });
   const left = room.most - room.fixed;
@@ -164,15 +164,6 @@ export function allot(
     bytes: room.fixed + bytes,
     ...(target.spend === 'output' && total > 0 && { outputError: Math.sqrt((error + missing) / total) }),
   };
-}
-
-/** Squared error of the columns that were not factored at all. */
-function notFactored(factors: readonly Factors[], isWeighed = false): number {
-  return factors.reduce((sum, { codes, rank, lostEnergy, weightedLostEnergy }) => {
-    const lost = isWeighed ? (weightedLostEnergy ?? lostEnergy) : lostEnergy;
-    const kept = columnEnergies(codes, rank).reduce((energy, square) => energy + square, 0);
-    return sum + (kept * lost) / Math.max(1e-6, 1 - lost);
-  }, 0);
 }
 
 const larger = (a: Allocation, b: Allocation): Allocation => (a.bytes >= b.bytes ? a : b);

@@ -21,6 +21,8 @@ export interface Prices {
   readonly values: number;
   /** What it would cost to lose all that errors are relative to: the values, of *output*. */
   readonly total: number;
+  /** What the columns cost that were not factored at all. */
+  readonly missing: number;
 }
 
 interface SideFactors {
@@ -34,26 +36,34 @@ interface SideFactors {
  */
 export function pricesOf({ keys, values }: SideFactors, spend: Spend, shape: LayerShape, metric?: Metric): Prices {
   const [ofKeys, ofValues] = [momentsOf(keys, metric), momentsOf(values)];
-  if (spend === 'energy') return { keys: 1, values: 1, total: ofKeys.energy + ofValues.energy };
-  if (spend === 'share') return { keys: inverse(ofKeys.energy), values: inverse(ofValues.energy), total: 2 };
+  const prices = (perKey: number, perValue: number, total: number): Prices => ({
+    keys: perKey,
+    values: perValue,
+    total,
+    missing: perKey * ofKeys.missing + perValue * ofValues.missing,
+  });
+  if (spend === 'energy') return prices(1, 1, ofKeys.energy + ofValues.energy);
+  if (spend === 'share') return prices(inverse(ofKeys.energy), inverse(ofValues.energy), 2);
   // Σ‖v - o‖²: o is somewhere between the values' mean and nothing, as much attention stays with the sink.
   const spread = ofValues.centred;
-  const total = ofValues.energy;
-  if (!metric) return { keys: spread * inverse(ofKeys.centred), values: 1, total };
+  if (!metric) return prices(spread * inverse(ofKeys.centred), 1, ofValues.energy);
   // δ² summed over the tokens of all heads, errors being weighed by the sum of q·qᵀ over those that share a key head.
   const numTokens = keys.reduce((sum, { codes, rank }) => sum + (rank ? codes.length / rank : 0), 0);
-  return { keys: spread / (shape.headDim * shape.numHeads * Math.max(1, numTokens)), values: 1, total };
+  return prices(spread / (shape.headDim * shape.numHeads * Math.max(1, numTokens)), 1, ofValues.energy);
 }
 
-/** Energy of the rows that were factored, as they were weighed, and what is left of it without their mean; over all segments. */
-function momentsOf(factors: readonly Factors[], metric?: Metric): { energy: number; centred: number } {
-  let [energy, within, numTokens] = [0, 0, 0];
+/** Energy of the rows that were factored, as they were weighed, how much of it their columns are missing, and what is left of it without the rows' mean; over all segments. */
+function momentsOf(factors: readonly Factors[], metric?: Metric): { energy: number; missing: number; centred: number } {
+  let [energy, missing, within, numTokens] = [0, 0, 0, 0];
   const means: { readonly numTokens: number; readonly mean: Float64Array }[] = [];
   for (const { codes, basis, rank, lostEnergy, weightedLostEnergy } of factors) {
     if (!rank) continue;
     const tokens = codes.length / rank;
     const kept = columnEnergies(codes, rank).reduce((sum, square) => sum + square, 0);
-    energy += kept / Math.max(1e-6, 1 - (metric ? (weightedLostEnergy ?? lostEnergy) : lostEnergy));
+    const lost = metric ? (weightedLostEnergy ?? lostEnergy) : lostEnergy;
+    const whole = kept / Math.max(1e-6, 1 - lost);
+    energy += whole;
+    missing += whole * lost;
     numTokens += tokens;
     const ofColumns = new Float64Array(rank);
     for (let i = 0; i < codes.length; i++) ofColumns[i % rank] = (ofColumns[i % rank] as number) + (codes[i] as number) / tokens;
@@ -61,14 +71,14 @@ function momentsOf(factors: readonly Factors[], metric?: Metric): { energy: numb
     within += tokens * squared;
     means.push({ numTokens: tokens, mean: metric ? new Float64Array(0) : rowOf(ofColumns, basis, rank) });
   }
-  if (metric || means.length < 2) return { energy, centred: Math.max(energy - within, 1e-6 * energy) };
+  if (metric || means.length < 2) return { energy, missing, centred: Math.max(energy - within, 1e-6 * energy) };
   // Segments have bases of their own: their means are told apart in the rows' own columns.
   const all = new Float64Array(means[0]?.mean.length ?? 0);
   for (const { numTokens: tokens, mean } of means) {
     for (let w = 0; w < all.length; w++) all[w] = (all[w] as number) + (tokens / numTokens) * (mean[w] as number);
   }
   const common = numTokens * all.reduce((sum, value) => sum + value * value, 0);
-  return { energy, centred: Math.max(energy - common, 1e-6 * energy) };
+  return { energy, missing, centred: Math.max(energy - common, 1e-6 * energy) };
 }
 
 /** Of the means of columns, most is in the first ones. */

@@ -6,7 +6,7 @@ import { type PackedGraph, positionAxes } from './feeds.ts';
 import type { Extents } from './footprint.ts';
 import type { Pending } from './pending.ts';
 import { factoredTogether, type OpenSpan, positionsOf, slotsOf } from './spans.ts';
-import { type Packed, type SpanGroup, textToCome, withText } from './text.ts';
+import { type Packed, type SpanGroup, spansOf, textToCome, withText } from './text.ts';
 import { roundUp } from './window.ts';
 
 /** The cache, when something is about to be packed for the first time. */
@@ -74,7 +74,5 @@ function behind(packed: readonly Packed[], groups: readonly SpanGroup[]): Packed
     tokens: Math.max(tokens, longest),
   }));
 }
-
-const spansOf = ({ images, text }: SpanGroup): OpenSpan[] => [...images, ...text];
 
 const numTokens = (spans: readonly OpenSpan[]): number => spans.reduce((sum, span) => sum + slotsOf(span).length, 0);

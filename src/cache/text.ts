@@ -99,6 +99,10 @@ export interface SpanGroup {
   readonly text: readonly OpenSpan[];
 }
 
+export function spansOf({ images, text }: SpanGroup): OpenSpan[] {
+  return [...images, ...text];
+}
+
 /** What a cut of text into segments is chosen by. */
 export interface Packed {
   /** Segments the sequence has, and tokens of the longest. */

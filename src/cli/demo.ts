@@ -5,6 +5,7 @@ import { defineCommand } from 'citty';
 import prettyBytes from 'pretty-bytes';
 import { type Comparison, compare } from '../compare.ts';
 import { AttentionPackError } from '../errors.ts';
+import { saySize } from '../options/preset.ts';
 import type { PackedOptions } from '../options.ts';
 import { printAllocation } from './allocation.ts';
 import { jsonArg, packingArgs, packingOptions } from './args.ts';
@@ -54,9 +55,8 @@ export const demoCommand = defineCommand({
 });
 
 /** What is left of the demo's own packing where something else says how much is kept. */
-function packingBeside({ preset, ...others }: PackedOptions, { compression, budget, rank, bits, spread }: PackedOptions): PackedOptions {
-  const isSaid = [compression, budget, rank, bits, spread].some((option) => option !== undefined);
-  return isSaid || preset === undefined ? others : { preset, ...others };
+function packingBeside({ preset, ...others }: PackedOptions, asked: PackedOptions): PackedOptions {
+  return saySize(asked) || preset === undefined ? others : { preset, ...others };
 }
 
 function printAnswers({ answers }: Comparison, expected: readonly string[]): void {

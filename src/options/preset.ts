@@ -31,10 +31,14 @@ export const AUTO_ERROR = 0.08;
 /** Options that say how many bytes are held in some way or another. */
 const SIZES = ['compression', 'budget', 'rank', 'bits', 'spread'] as const;
 
+/** Whether options say how much is kept, in some way or another. */
+export function saySize(options: CacheOptions): boolean {
+  return options.preset !== undefined || SIZES.some((name) => options[name] !== undefined);
+}
+
 /** Options with *auto* put in where nothing says how much is kept. */
 export function withDefaultPreset<O extends CacheOptions>(options: O): O {
-  const isSaid = options.preset !== undefined || SIZES.some((name) => options[name] !== undefined);
-  return isSaid ? options : { ...options, preset: 'auto' };
+  return saySize(options) ? options : { ...options, preset: 'auto' };
 }
 
 /** What cache options a preset stands for; those given along win. */

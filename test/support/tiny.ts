@@ -12,6 +12,7 @@ import {
   packed,
   prompt,
 } from '../../src/index.ts';
+import { saySize } from '../../src/options/preset.ts';
 import { HEAD_DIM, int64, picture, removeFolder, type TinyModelOptions, temporaryFolder, writeTinyModel } from './models.ts';
 
 /**
@@ -58,8 +59,7 @@ export async function openWritten(write: (root: string) => Promise<string>, widt
     width,
     async load(packing = {}) {
       // Tests say how much is kept, cache by cache; by default the allocator would.
-      const isSaid = ['preset', 'compression', 'budget', 'bits', 'spread'].some((name) => name in packing);
-      const rank = isSaid ? {} : { rank: Math.min(64, width) };
+      const rank = saySize(packing) ? {} : { rank: Math.min(64, width) };
       const model = await packed(AutoModelForImageTextToText, folder, { dtype: 'fp32', ...SESSION, ...rank, ...packing });
       loaded.push(model);
       return model;
